@@ -2318,6 +2318,83 @@ CREATE VIEW public.judgement_changes WITH (security_invoker='true') AS
           ORDER BY h.version DESC
          LIMIT 1) b ON (true));
 
+CREATE VIEW public.judgements_known WITH (security_invoker='true') AS
+ SELECT v.tenant_id,
+    v.academic_year,
+    v.pupil_id,
+    v.window_no,
+    v.subject_no,
+    v.aspect_no,
+    v.school_id,
+    v.scheme_version_no,
+    v.grade_no,
+    v.mark,
+    v.status_code,
+    v.recorded_at,
+    v.received_at,
+    v.recorded_at_school_id,
+    v.client_id,
+    v.actor,
+    v.source,
+    v.method,
+    v.version,
+    v.xid,
+    v.changed_at,
+    v.known_until,
+    COALESCE(b.until, v.received_at) AS known_from
+   FROM (( SELECT judgements.tenant_id,
+            judgements.academic_year,
+            judgements.pupil_id,
+            judgements.window_no,
+            judgements.subject_no,
+            judgements.aspect_no,
+            judgements.school_id,
+            judgements.scheme_version_no,
+            judgements.grade_no,
+            judgements.mark,
+            judgements.status_code,
+            judgements.recorded_at,
+            judgements.received_at,
+            judgements.recorded_at_school_id,
+            judgements.client_id,
+            judgements.actor,
+            judgements.source,
+            judgements.method,
+            judgements.version,
+            judgements.xid,
+            judgements.changed_at,
+            'infinity'::timestamp with time zone AS known_until
+           FROM public.judgements
+        UNION ALL
+         SELECT judgement_history.tenant_id,
+            judgement_history.academic_year,
+            judgement_history.pupil_id,
+            judgement_history.window_no,
+            judgement_history.subject_no,
+            judgement_history.aspect_no,
+            judgement_history.school_id,
+            judgement_history.scheme_version_no,
+            judgement_history.grade_no,
+            judgement_history.mark,
+            judgement_history.status_code,
+            judgement_history.recorded_at,
+            judgement_history.received_at,
+            judgement_history.recorded_at_school_id,
+            judgement_history.client_id,
+            judgement_history.actor,
+            judgement_history.source,
+            judgement_history.method,
+            judgement_history.version,
+            judgement_history.xid,
+            judgement_history.changed_at,
+            judgement_history.until
+           FROM public.judgement_history) v
+     LEFT JOIN LATERAL ( SELECT h.until
+           FROM public.judgement_history h
+          WHERE ((h.tenant_id = v.tenant_id) AND (h.academic_year = v.academic_year) AND (h.pupil_id = v.pupil_id) AND (h.window_no = v.window_no) AND (h.subject_no = v.subject_no) AND (h.aspect_no = v.aspect_no) AND (h.version < v.version))
+          ORDER BY h.version DESC
+         LIMIT 1) b ON (true));
+
 CREATE VIEW public.latest_judgements WITH (security_invoker='true') AS
  SELECT DISTINCT ON (j.tenant_id, j.pupil_id, j.subject_no, j.aspect_no) j.tenant_id,
     j.academic_year,
@@ -2918,6 +2995,90 @@ CREATE VIEW public.target_changes WITH (security_invoker='true') AS
             h.visibility,
             h.locked_at,
             h.until
+           FROM public.target_history h
+          WHERE ((h.tenant_id = v.tenant_id) AND (h.id = v.id) AND (h.version < v.version))
+          ORDER BY h.version DESC
+         LIMIT 1) b ON (true));
+
+CREATE VIEW public.targets_known WITH (security_invoker='true') AS
+ SELECT v.tenant_id,
+    v.id,
+    v.pupil_id,
+    v.school_id,
+    v.subject_no,
+    v.aspect_no,
+    v.horizon_year,
+    v.horizon_point,
+    v.basis,
+    v.scheme_version_no,
+    v.grade_no,
+    v.visibility,
+    v.locked_at,
+    v.recorded_at,
+    v.received_at,
+    v.client_id,
+    v.actor,
+    v.version,
+    v.xid,
+    v.changed_at,
+    v.recorded_at_school_id,
+    v.lock_reason,
+    v.locked_by,
+    v.known_until,
+    COALESCE(b.until, v.received_at) AS known_from,
+    COALESCE(public.visibility_now(v.tenant_id, v.id), v.visibility) AS visibility_now
+   FROM (( SELECT targets.tenant_id,
+            targets.id,
+            targets.pupil_id,
+            targets.school_id,
+            targets.subject_no,
+            targets.aspect_no,
+            targets.horizon_year,
+            targets.horizon_point,
+            targets.basis,
+            targets.scheme_version_no,
+            targets.grade_no,
+            targets.visibility,
+            targets.locked_at,
+            targets.recorded_at,
+            targets.received_at,
+            targets.client_id,
+            targets.actor,
+            targets.version,
+            targets.xid,
+            targets.changed_at,
+            targets.recorded_at_school_id,
+            targets.lock_reason,
+            targets.locked_by,
+            'infinity'::timestamp with time zone AS known_until
+           FROM public.targets
+        UNION ALL
+         SELECT target_history.tenant_id,
+            target_history.id,
+            target_history.pupil_id,
+            target_history.school_id,
+            target_history.subject_no,
+            target_history.aspect_no,
+            target_history.horizon_year,
+            target_history.horizon_point,
+            target_history.basis,
+            target_history.scheme_version_no,
+            target_history.grade_no,
+            target_history.visibility,
+            target_history.locked_at,
+            target_history.recorded_at,
+            target_history.received_at,
+            target_history.client_id,
+            target_history.actor,
+            target_history.version,
+            target_history.xid,
+            target_history.changed_at,
+            target_history.recorded_at_school_id,
+            target_history.lock_reason,
+            target_history.locked_by,
+            target_history.until
+           FROM public.target_history) v
+     LEFT JOIN LATERAL ( SELECT h.until
            FROM public.target_history h
           WHERE ((h.tenant_id = v.tenant_id) AND (h.id = v.id) AND (h.version < v.version))
           ORDER BY h.version DESC
@@ -4509,6 +4670,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.judgements TO markonce_operato
 GRANT SELECT ON TABLE public.judgement_changes TO markonce_app;
 GRANT SELECT ON TABLE public.judgement_changes TO markonce_operator;
 
+GRANT SELECT ON TABLE public.judgements_known TO markonce_app;
+GRANT SELECT ON TABLE public.judgements_known TO markonce_operator;
+
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_app;
 GRANT SELECT ON TABLE public.latest_judgements TO markonce_operator;
 
@@ -4609,6 +4773,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.target_history TO markonce_ope
 
 GRANT SELECT ON TABLE public.target_changes TO markonce_app;
 GRANT SELECT ON TABLE public.target_changes TO markonce_operator;
+
+GRANT SELECT ON TABLE public.targets_known TO markonce_app;
+GRANT SELECT ON TABLE public.targets_known TO markonce_operator;
 
 GRANT SELECT ON TABLE public.tenant_versions TO markonce_app;
 GRANT SELECT ON TABLE public.tenant_versions TO markonce_operator;

@@ -229,11 +229,11 @@ class Reader:
         order = tuple(named.values())
         connection = self.find_type(parent, nodes[0])
         items = self._make_page_fields(resource, connection, _list_selection_sets(nodes))
-        link_arguments = self._read_arguments(link, arguments) if link is not None else ()
+        list_arguments = self._read_arguments(at, resource, link, arguments)
         chosen = {name: str(arguments[name]) for name in resource.choices if arguments.get(name) is not None}
         choices = resource.choose(chosen, [condition.name for condition in where], link)
         self._add_contradictions(find_excluded(resource, link, choices, where))
-        query = ListQuery(resource, items, where, order, first, path=within, arguments=link_arguments, choices=choices)
+        query = ListQuery(resource, items, where, order, first, path=within, arguments=list_arguments, choices=choices)
         if arguments.get("after") is None:
             return query
         try:
@@ -267,10 +267,15 @@ class Reader:
             place = place_value(condition.at, i, len(condition.values))
             self.issues.append(Issue(place, "filter-value-invalid", f"The value given for {condition.label} {problem}."))
 
-    def _read_arguments(self, link: Link, values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-        """The arguments of the link, parsed. One that is null is left out."""
-        types = {name: argument.kind for name, argument in link.arguments.items() if values.get(name) is not None}
-        return tuple((name, decode_parameter(values[name], type_.parse)) for name, type_ in types.items())
+    def _read_arguments(
+        self, at: str, resource: Resource, link: Link | None, values: dict[str, Any]
+    ) -> tuple[tuple[str, Any], ...]:
+        """The arguments of the list, parsed. One that is null is left out."""
+        sent = {name: each for name, each in resource.list_arguments(link).items() if values.get(name) is not None}
+        for name in [name for name, argument in sent.items() if argument.same_as in sent]:
+            message = f"{name} is another name of {sent[name].same_as}. Send one of them."
+            self.issues.append(Issue(f"{at}.{name}", "parameter-repeated", message))
+        return tuple((each.same_as or name, decode_parameter(values[name], each.kind.parse)) for name, each in sent.items())
 
     def _read_values(self, at: str, name: str, values: list[Any] | None, parse: Callable[[Any], Any]) -> tuple[Any, ...]:
         if values is None:

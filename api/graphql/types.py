@@ -204,8 +204,7 @@ def _make_object(resource: Resource) -> None:
     for name, link in resource.links.items():
         target = RESOURCES[link.target]
         if link.many:
-            link_arguments = [make_argument(n, f"{_name_type('', a.kind)} | None", a.doc) for n, a in link.arguments.items()]
-            arguments = [*make_page_arguments(target, link), *link_arguments]
+            arguments = make_page_arguments(target, link)
             fields[name] = make_field(StrawberryField, name, f"Connection[{target.type_name}]", link.doc, arguments)
         else:
             fields[name] = make_field(StrawberryField, name, f"{target.type_name} | None", link.doc)
@@ -227,7 +226,9 @@ def make_page_arguments(resource: Resource, link: Link | None = None) -> tuple[S
         make_argument(name, f"{_name_choice(resource, name)} | None", choice.doc)
         for name, choice in resource.list_choices(link).items()
     ]
-    return (*paging, *choices)
+    declared = resource.list_arguments(link).items()
+    arguments = [make_argument(name, f"{_name_type('', each.kind)} | None", each.doc) for name, each in declared]
+    return (*paging, *choices, *arguments)
 
 
 def _name_choice(resource: Resource, name: str) -> str:

@@ -23,6 +23,7 @@ from domain.declare.errors import FaultyValue
 from domain.declare.inputs import ExactNumber
 from domain.declare.resource import Resource
 from domain.support.suggestions import Suggestions
+from domain.write.predicted_progress import PREDICTED_PROGRESS, is_predicted_progress
 
 MAX_ELEMENTS = 200
 """Elements of one list in a row."""
@@ -85,7 +86,9 @@ class Columns:
             column = self._find(name)
             if name in _NAMES_OF_SCHOOL and name != school_name:
                 column = None  # the list says all names of the school, and one of them is enough
-            if column is None and not self._is_of_list(name):
+            if column is None and is_predicted_progress(name):
+                problems.append((n, "predicted-progress", PREDICTED_PROGRESS))
+            elif column is None and not self._is_of_list(name):
                 hint = " Cells are separated by commas." if len(names) == 1 and re.search("[;\t|]", name) else ""
                 message = f"there is no such column.{hint}{suggestions.suggest(name, self._list_names())}"
                 problems.append((n, "csv-column-unknown", message))

@@ -98,19 +98,22 @@ def _set_option(issues: ParameterIssues, tree: FieldTree, resource: Resource, pa
     elif option in level[1].choices:
         level[0].choices |= issues.read_choices(level[1], link, {option: value}, path)
     else:
-        level[0].arguments |= read_link_arguments(issues, link, {option: value}, path)
+        level[0].arguments |= read_arguments(issues, level[1], link, {option: value}, path)
 
 
-def read_link_arguments(issues: ParameterIssues, link: Link, texts: dict[str, str], at: str = "") -> dict[str, Any]:
-    """The values of a link's arguments, by name."""
+def read_arguments(
+    issues: ParameterIssues, resource: Resource, link: Link | None, texts: dict[str, str], at: str = ""
+) -> dict[str, Any]:
+    """The values of the arguments of a list of the resource, or of one that the link leads to, by name."""
     arguments: dict[str, Any] = {}
+    declared = resource.list_arguments(link)
     for name, text in texts.items():
-        if name not in link.arguments:
-            names = (*link.arguments, *RESOURCES[link.target].choices, "first", "totalCount")
+        if name not in declared:
+            names = (*declared, *resource.choices, "first", "totalCount")
             issues.add_unknown(at or name, "parameter-unknown", f"There is no parameter {name} here.", name, names)
             continue
         try:
-            arguments[name] = decode_parameter(text, link.arguments[name].kind.parse)
+            arguments[declared[name].same_as or name] = decode_parameter(text, declared[name].kind.parse)
         except ValueError as problem:
             issues.add(at or name, "parameter-invalid", f"The value given for {name} {problem}.")
     return arguments

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from api.rest.field_tree import make_page_fields, make_row_fields, read_field_tree, read_link_arguments
+from api.rest.field_tree import make_page_fields, make_row_fields, read_arguments, read_field_tree
 from api.rest.query_string import MAX_FILTERS, MAX_ISSUES, OF_CSV, OF_URLS, RESERVED, ParameterIssues, Parameters, group_by_name
 from domain import RESOURCES
 from domain.access.caller import Caller
@@ -47,7 +47,9 @@ class ListParameters:
 def read_list(parameters: Parameters, resource: Resource, caller: Caller, cursors: Cursors, *, as_csv: bool = False) -> ListQuery:
     """The query of `GET /v1/{plural}`. Raises BadRequest with every issue."""
     issues = ParameterIssues()
-    return _make_list(issues, resource, caller, cursors, _sort_parameters(issues, parameters, resource), as_csv=as_csv)
+    listing = _sort_parameters(issues, parameters, resource, resource.arguments)
+    arguments = _read_arguments(issues, resource, None, listing)
+    return _make_list(issues, resource, caller, cursors, listing, as_csv=as_csv, arguments=arguments)
 
 
 def read_linked_list(
@@ -59,12 +61,22 @@ def read_linked_list(
     """
     issues, link = ParameterIssues(), resource.links[name]
     target = RESOURCES[link.target]
-    listing = _sort_parameters(issues, parameters, target, link.arguments)
-    texts = {argument: listing.single[argument] for argument in link.arguments if argument in listing.single}
-    arguments = tuple(read_link_arguments(issues, link, texts).items())
+    listing = _sort_parameters(issues, parameters, target, target.list_arguments(link))
+    arguments = _read_arguments(issues, target, link, listing)
     path = f"{resource.name}.{name}"
     page = _make_list(issues, target, caller, cursors, listing, as_csv=as_csv, by=link, path=path, arguments=arguments)
     return ToMany(link, page)
+
+
+def _read_arguments(
+    issues: ParameterIssues, resource: Resource, link: Link | None, listing: ListParameters
+) -> tuple[tuple[str, Any], ...]:
+    """The arguments of a list. One that has two names is sent by one of them."""
+    declared = resource.list_arguments(link)
+    texts = {name: listing.single[name] for name in declared if name in listing.single}
+    for name in [name for name in texts if declared[name].same_as in texts]:
+        issues.add(name, "parameter-repeated", f"{name} is another name of {declared[name].same_as}. Send one of them.")
+    return tuple(read_arguments(issues, resource, link, texts).items())
 
 
 def read_row(parameters: Parameters, resource: Resource, caller: Caller) -> OutputFields:
@@ -85,7 +97,7 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
     if not isinstance(body, dict):
         issues.add("", "wrong-type", "The body must be an object.")
     for name in list(members)[:MAX_ISSUES]:
-        names = ("where", *(each for each in RESERVED if each not in OF_URLS), *resource.choices)
+        names = ("where", *(each for each in RESERVED if each not in OF_URLS), *resource.choices, *resource.arguments)
         if name not in names:
             issues.add_unknown(f"/{name}", "unknown-field", "There is no such field.", name, names)
     listing = ListParameters()
@@ -112,22 +124,24 @@ def read_lookup(body: object, resource: Resource, caller: Caller, cursors: Curso
         issues.add("/totalCount", "wrong-type", "totalCount must be true or false.")
         counted = None
     single = {"first": first, "after": after, "totalCount": None if counted is None else str(counted).lower()} | {
-        name: members.get(name) for name in resource.choices
+        name: members.get(name) for name in (*resource.choices, *resource.arguments)
     }
     listing.single = {name: str(value) for name, value in single.items() if value is not None}
-    return _make_list(issues, resource, caller, cursors, listing, in_body=True)
+    issues.prefix = "/"
+    arguments = _read_arguments(issues, resource, None, listing)
+    return _make_list(issues, resource, caller, cursors, listing, in_body=True, arguments=arguments)
 
 
 def _sort_parameters(
-    issues: ParameterIssues, parameters: Parameters, resource: Resource, link_arguments: Collection[str] = ()
+    issues: ParameterIssues, parameters: Parameters, resource: Resource, arguments: Collection[str] = ()
 ) -> ListParameters:
-    """`link_arguments` are the names of the arguments of the link that leads to the list."""
+    """`arguments` are the names of the arguments of the list."""
     listing = ListParameters()
     for name, values in group_by_name(parameters).items():
         head, _, rest = name.partition(".")
         if name in LISTS:
             listing.lists[name] = [part for value in values for part in value.split(",") if part]
-        elif name in RESERVED or name in resource.choices or name in link_arguments or (rest and head in resource.links):
+        elif name in RESERVED or name in resource.choices or name in arguments or (rest and head in resource.links):
             (listing.options if rest else listing.single)[name] = values[0]
             if len(values) > 1:
                 issues.add(name, "parameter-repeated", f"{name} appears more than once.")

@@ -12,6 +12,7 @@ from domain.assessment.open_close_window import lock_window
 from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.seasons import find_season
 from domain.assessment.statutory_windows import REASONS, check_reasons, check_season
+from domain.assessment.templates import PREDICTED, YEARS_OF_PREDICTED
 from domain.assessment.window_templates import find_window_template
 from domain.assessment.window_terms import WindowTerms, check_window_terms
 from domain.assessment.workload_budget import Workload, check_workload_budget
@@ -84,6 +85,10 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
             lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
             workload = Workload(stored["tenant_id"], year, terms["season"], terms["year_groups"], lines, stored["no"])
             await check_workload_budget(connection, workload, pointer)
+    is_of_others = "year_groups" in changed and not set(terms["year_groups"]) <= set(YEARS_OF_PREDICTED)
+    if is_of_others and await connection.fetchval(_PREDICTED, stored["tenant_id"], stored["no"], PREDICTED):
+        message = "The window collects predicted grades, which are of Years 10 to 13."
+        checks.add(Issue("/yearGroups", "predicted-years", message))
     checks.refuse_if_any()
     require_readable(patch.fields)
     if not changed:
@@ -95,6 +100,9 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
     return patch.make_result("updated", version)
 
 
+_PREDICTED = """
+SELECT 1 FROM collects c JOIN aspects a ON a.tenant_id = $1 AND a.no = c.aspect_no AND a.code = $3 WHERE c.tenant_id = $1 AND c.window_no = $2 LIMIT 1
+"""
 _LINES = "SELECT subject_no, aspect_no, school_id FROM collects WHERE tenant_id = $1 AND window_no = $2"
 _CHANGE_WHILE_PLANNED = {"opens_at", "census_on", "season", "year_groups"}
 _BUDGETED = {"year_groups": "/yearGroups", "census_on": "/censusOn", "season": "/season"}

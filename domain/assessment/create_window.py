@@ -15,6 +15,7 @@ from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.seasons import find_season
 from domain.assessment.statutory_windows import (
     check_against_template,
+    check_predicted,
     check_reasons,
     check_season,
     fill_from_template,
@@ -56,6 +57,7 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
         await switch_on_subjects(connection, tenant_id, template, year)
         checks.add(*check_against_template(window, template, year))
     lines = await resolve_collected(connection, caller, tenant_id, window, checks)
+    checks.add(*check_predicted(list_readable(getattr(window, "collects", None) or []), year_groups))
     with checks.attempt():
         if await connection.fetchval("SELECT 1 FROM windows WHERE tenant_id = $1 AND code = $2", tenant_id, window.code):
             message = "A window with this code exists."

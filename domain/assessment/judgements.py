@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Date,
     DateTime,
     Integer,
     Numeric,
@@ -24,13 +25,14 @@ from sqlalchemy import (
 
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.against_target import compare_with_target, find_target
+from domain.assessment.as_of import AS_OF, holds_on, make_known_columns
 from domain.assessment.code_lists import JUDGEMENT_STATUS
 from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import pins, windows
 from domain.declare.ids import get_type_number, parse_id
-from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
+from domain.declare.resource import Argument, Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL, TARGET
 from domain.declare.value_types import MAX_SHORT_TEXT
@@ -66,6 +68,7 @@ judgements = Table(
 )
 j = judgements.c
 latest_judgements = declare_view("latest_judgements", judgements)
+judgements_known = declare_view("judgements_known", judgements, *make_known_columns())
 
 
 def make_judgement_id(pupil_id: Any, window_no: Any, subject_no: Any, aspect_no: Any) -> Any:
@@ -124,6 +127,20 @@ def _find_carried_from() -> ColumnElement[Any]:
     return select(own.c.code).where(has_grade, is_collected_later, ~is_replaced).correlate_except(own).scalar_subquery()
 
 
+def _was_latest(row: Any, day: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a grade stood on the day, and none of a later window did of the same pupil, subject and aspect."""
+    own, later, other = windows.alias(), windows.alias(), judgements_known.alias()
+    same = [other.c[name] == row[name] for name in ("tenant_id", "pupil_id", "subject_no", "aspect_no")]
+    of_windows = [
+        (own.c.tenant_id == row.tenant_id) & (own.c.no == row.window_no),
+        (later.c.tenant_id == row.tenant_id) & (later.c.no == other.c.window_no),
+        tuple_(later.c.census_on, later.c.no) > tuple_(own.c.census_on, own.c.no),
+    ]
+    is_later = exists().where(*same, *of_windows, other.c.grade_no.is_not(None), holds_on(other.c, day))
+    was_latest: ColumnElement[bool] = row.grade_no.is_not(None) & ~is_later.correlate_except(own, later, other)
+    return holds_on(row, day) & was_latest
+
+
 JUDGEMENTS = Resource(
     name="judgement",
     plural="judgements",
@@ -134,6 +151,7 @@ JUDGEMENTS = Resource(
     reach=rows_of_pupil(j.tenant_id, j.school_id, j.pupil_id),
     parse_key=parse_judgement_id,
     is_looked_up=True,
+    arguments={"asOf": Argument(Date(), AS_OF, holds_on, source=judgements_known)},
     fields={
         "id": Field(
             make_judgement_id(j.pupil_id, j.window_no, j.subject_no, j.aspect_no),
@@ -245,6 +263,7 @@ JUDGEMENTS = Resource(
                 many=True,
                 source=latest_judgements,
                 also_shows=("carriedFrom",),
+                arguments={"asOf": Argument(Date(), AS_OF, _was_latest, source=judgements_known)},
                 target_in_reach=True,
             )
         }

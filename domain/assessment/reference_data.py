@@ -25,6 +25,7 @@ async def write_reference_data(connection: Connection, report: Report) -> None:
         if await _write_codes(connection):
             report("Wrote the code lists.")
     async with connection.transaction():
+        await _add_aspects(connection)
         await _number_aspects(connection)
     async with connection.transaction():
         await _unify_year_groups(connection, report)
@@ -48,6 +49,17 @@ async def _write_codes(connection: Connection) -> bool:
     await connection.execute("DELETE FROM codes")
     await connection.executemany(_INSERT_CODES, rows)
     return True
+
+
+async def _add_aspects(connection: Connection) -> None:
+    """Adds the aspects that the templates got since a tenant was prepared. One that it made itself with the same code stays its own."""
+    for aspect in load_templates().aspects:
+        await connection.execute(
+            "INSERT INTO aspects (tenant_id, no, code, name, counted) SELECT t.id, (SELECT max(no) + 1 FROM aspects WHERE tenant_id = t.id), $1, $2, $3"
+            " FROM tenants t WHERE NOT EXISTS (SELECT 1 FROM aspects WHERE tenant_id = t.id AND lower(code) = lower($1))"
+            " AND EXISTS (SELECT 1 FROM aspects WHERE tenant_id = t.id)",
+            *(aspect.code, aspect.name, aspect.counted),
+        )
 
 
 async def _number_aspects(connection: Connection) -> None:

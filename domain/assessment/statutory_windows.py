@@ -1,5 +1,6 @@
 """Windows made from a template of a statutory collection (window_templates.py), and the reasons that a window inherits."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,7 @@ from msgspec import UNSET
 
 from domain.assessment.new_window import Collect, NewWindow
 from domain.assessment.seasons import find_season, season_sql
-from domain.assessment.templates import load_templates
+from domain.assessment.templates import PREDICTED, YEARS_OF_PREDICTED, load_templates
 from domain.assessment.window_templates import WINDOW_TEMPLATE, WindowTemplate, find_window_template
 from domain.declare.errors import Conflict, Issue
 from domain.declare.ids import new_id
@@ -84,6 +85,18 @@ def check_against_template(window: NewWindow, template: WindowTemplate, start: i
     if getattr(window, "season", template.season) != template.season:
         issues.append(Issue("/season", "outside-template", f"{template.code} is held in {template.season}."))
     return issues
+
+
+def check_predicted(lines: Sequence[tuple[int, Any]], year_groups: list[str]) -> list[Issue]:
+    """Returns an issue for each line, with its index, of predicted grades that pupils of other years would get."""
+    if set(year_groups) <= set(YEARS_OF_PREDICTED):
+        return []
+    message = f"A predicted grade is of Years {YEARS_OF_PREDICTED[0]} to {YEARS_OF_PREDICTED[-1]}. Plan another window for them."
+    return [
+        Issue(f"/collects/{i}/aspect", "predicted-years", message)
+        for i, line in lines
+        if getattr(line, "aspect", None) == PREDICTED
+    ]
 
 
 def check_reasons(values: Any, names: tuple[str, ...] = REASONS) -> list[Issue]:

@@ -113,8 +113,9 @@ TARGET_CHANGES = Resource(
         "reason": Field(case((_is_about_lock, c.lock_reason)), "Why it was locked or unlocked.", is_prose=True),
         "lockedBy": Field(
             case((_is_about_lock, c.locked_by)),
-            "Who locked or unlocked it, as the sender names them.",
+            "Who locked or unlocked it, as the sender names them. Shown where the scope is held at the school that recorded the target.",
             scope=Scope.AUDIT_READ,
+            reach=rows_of_school(c.tenant_id, c.recorded_at_school_id),
             filter=Filter.NOWHERE,
         ),
         "recordedAt": Field(c.recorded_at, "When the target was set."),

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     Column,
     ColumnElement,
+    Date,
     DateTime,
     Index,
     Integer,
@@ -25,13 +26,14 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_pupil, rows_of_school
+from domain.assessment.as_of import AS_OF, holds_on, make_known_columns
 from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
 from domain.assessment.horizons import find_horizon_date
 from domain.assessment.scheme_versions import versions
 from domain.assessment.schemes import column_of_grade, schemes
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.target_visibility import OR_SCOPES, sees_target
-from domain.declare.resource import Field, Filter, Link, Resource, declare_view
+from domain.declare.resource import Argument, Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
 from domain.declare.vocabulary import VERSION, declare_form
@@ -76,6 +78,7 @@ targets = Table(
     Index("targets_by_school", "tenant_id", "school_id"),
 )
 t = targets.c
+targets_known = declare_view("targets_known", targets, *make_known_columns(), Column("visibility_now", Text, nullable=False))
 target_history = declare_view("target_history", targets, Column("until", DateTime(timezone=True), nullable=False))
 
 
@@ -89,6 +92,18 @@ def _is_nearest(row: Any) -> ColumnElement[bool]:
     nearest_year: ColumnElement[int] = nearest.correlate_except(n).scalar_subquery()
     is_nearest: ColumnElement[bool] = row.horizon_year == nearest_year
     return is_nearest
+
+
+class _SeenNow:
+    """The columns of a former value that say who sees the target now."""
+
+    def __init__(self, row: Any) -> None:
+        self.tenant_id, self.school_id, self.pupil_id, self.client_id = row.tenant_id, row.school_id, row.pupil_id, row.client_id
+        self.visibility = row.visibility_now
+
+
+def _stood_and_is_seen(row: Any, day: ColumnElement[Any]) -> ColumnElement[bool]:
+    return holds_on(row, day) & sees_target(_SeenNow(row))
 
 
 def _scheme_code() -> ColumnElement[Any]:
@@ -116,6 +131,7 @@ TARGETS = Resource(
     source=targets,
     type_number=TARGET,
     is_looked_up=True,
+    arguments={"asOf": Argument(Date(), AS_OF, _stood_and_is_seen, source=targets_known)},
     scope=Scope.TARGETS_READ,
     or_scopes=OR_SCOPES,
     visibility=lambda has_everywhere: sees_target(t, has_everywhere),

@@ -17,6 +17,7 @@ from msgspec import Struct, convert, structs
 from domain.declare.vocabulary import find_word
 from domain.roster.years import academic_year_range, parse_academic_year
 from domain.support.suggestions import Suggestions
+from domain.write.predicted_progress import PREDICTED_PROGRESS, is_predicted_progress
 
 Standard = Literal["x", "z"] | None
 """Why a version of a scheme has no such standard, in the DfE's symbols: x not available yet, z not applicable. None where it has one."""
@@ -186,6 +187,12 @@ def load_templates() -> TenantTemplates:
     return convert(json.loads(text, parse_float=Decimal), TenantTemplates, strict=False)
 
 
+PREDICTED, YEARS_OF_PREDICTED = "predicted", ("10", "11", "12", "13")
+"""The aspect of a teacher's predicted grade, and the years in which there is one: university applications need it, and no aggregate counts
+it (UCAS, predicted grades: guidance for schools).
+"""
+
+
 PARTS_OF = {subject.code: tuple(subject.combines) for subject in load_templates().subjects if subject.combines}
 """The derived subjects, such as reading, writing and maths combined, and the subjects that each combines."""
 
@@ -206,5 +213,7 @@ def describe_unknown_code(noun: str, code: str, codes: Iterable[str], suggestion
     """Returns the code and the message of the issue of a subject, aspect or scheme that cannot be judged. `codes` are those that can."""
     if noun == "subject" and (reason := describe_conjunction(code)) is not None:
         return "subject-derived", reason
+    if is_predicted_progress(code):
+        return "predicted-progress", PREDICTED_PROGRESS
     names = tuple(codes)
     return f"{noun}-unknown", f"This tenant has no such {noun}.{suggestions.suggest(code, names)} It has: {', '.join(names)}."

@@ -224,15 +224,18 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Argument:
-    """An argument of a to-many link beside its filters. `condition` makes the SQL condition from the linked rows'
-    columns and the value.
+    """An argument of a list beside its filters. `condition` makes the SQL condition from the rows' columns and the value.
 
-    The value is null if the request leaves the argument out.
+    The value is null if the request leaves the argument out. With a `source`, a view with the same columns and more, the rows are read
+    there where the argument is sent, and the condition is left out where it is not. `same_as` names the argument of which this is another
+    name.
     """
 
     type: TypeEngine[Any]
     doc: str
     condition: Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]
+    source: Table | None = None
+    same_as: str | None = None
 
     @property
     def kind(self) -> ValueType:
@@ -328,6 +331,8 @@ class Resource:
     scope at every school within reach. It is tested of every row, whichever link leads there."""
     links: Mapping[str, Link] = field(default_factory=dict)
     choices: Mapping[str, Choice] = field(default_factory=dict)
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    """Those of every list of it, but of links that have a view or a condition of their own."""
     links_from_others: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None
     parse_key: Callable[[str], KeyValues | None] | None = None
@@ -372,6 +377,12 @@ class Resource:
     def list_choices(self, link: Link | None = None) -> Mapping[str, Choice]:
         """Returns the choices of a list of this resource, or of one that the link leads to."""
         return self.choices if link is None else {name: link.choices.get(name, choice) for name, choice in self.choices.items()}
+
+    def list_arguments(self, link: Link | None = None) -> Mapping[str, Argument]:
+        """Returns the arguments of a list of this resource, or of one that the link leads to."""
+        if link is None:
+            return self.arguments
+        return link.arguments if link.source is not None or link.condition is not None else {**self.arguments, **link.arguments}
 
     def choose(
         self, values: Mapping[str, str], filters: Iterable[str], link: Link | None = None, *, is_lookup: bool = False

@@ -48,7 +48,12 @@ class PageNames(NamedTuple):
 
     @property
     def table(self) -> Table:
-        return self.query.resource.source if self.link is None or self.link.source is None else self.link.source
+        resource = self.query.resource
+        sent = dict(self.query.arguments)
+        for name, argument in resource.list_arguments(self.link).items():
+            if argument.source is not None and name in sent:
+                return argument.source
+        return resource.source if self.link is None or self.link.source is None else self.link.source
 
     @property
     def first(self) -> ColumnElement[int]:
@@ -154,9 +159,11 @@ class PageRowsWriter(ValueWriter):
         """Returns the conditions of the link, of its arguments, of the choices and of the filters."""
         query, link, resource = page.query, page.link, page.query.resource
         conditions = [] if link is None or link.condition is None else [link.condition(source.c)]
+        sent = dict(query.arguments)
         conditions += [
             argument.condition(source.c, bindparam(f"argument_{page.number}_{name}", type_=argument.type))
-            for name, argument in (link.arguments.items() if link is not None else ())
+            for name, argument in resource.list_arguments(link).items()
+            if argument.same_as is None and (argument.source is None or name in sent)
         ]
         conditions = [bind_relations(condition, source, self.tenant) for condition in conditions]
         declared = resource.list_choices(link)

@@ -255,7 +255,12 @@ class PreparedQuery:
         if query.choices:
             self._excluded[page] = link, [(f"where_{page}_{i}", condition) for i, condition in enumerate(where)]
         self._related += [[(f"where_{page}_{i}", where[i]) for i in positions] for positions in list_related(where)]
-        return replace(query, fields=self._make_field_templates(query.fields), where=tuple(where), first=0, arguments=())
+        arguments = dict(query.arguments)
+        declared = query.resource.list_arguments(link)
+        self._values.update({f"argument_{page}_{name}": arguments.get(name) for name in declared})
+        of_views = tuple((name, None) for name in arguments if declared[name].source is not None)
+        fields = self._make_field_templates(query.fields)
+        return replace(query, fields=fields, where=tuple(where), first=0, arguments=of_views)
 
     def _make_field_templates(self, fields: OutputFields) -> OutputFields:
         return tuple((key, self._make_field_template(field)) for key, field in fields)
@@ -263,9 +268,6 @@ class PreparedQuery:
     def _make_field_template(self, field: OutputField) -> OutputField:
         match field:
             case ToMany(link=link, query=query):
-                arguments = {name: _drop_value(value) for name, value in query.arguments}
-                page = len(self._pages)
-                self._values.update({f"argument_{page}_{name}": arguments.get(name) for name in link.arguments})
                 template = self._make_template(query, link)
                 assert isinstance(template, ListQuery)
                 return ToMany(link, template)

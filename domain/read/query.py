@@ -228,7 +228,7 @@ class Order:
 class ListQuery:
     """A page of rows of a resource. `after` is the position of the cursor that the page follows.
 
-    For rows reached by a link, `path` is the path of the link and `arguments` are the values of its arguments.
+    `arguments` are the values of its arguments; for rows reached by a link, `path` is the path of the link.
     `choices` has the value of each of the list's choices, which belong to the template.
     """
 

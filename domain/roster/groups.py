@@ -98,6 +98,8 @@ def is_attending(pupil: str, school: str) -> Callable[[Any, ColumnElement[Any]],
     return condition
 
 
+_ATTENDING = is_attending("id", "group_school_id")
+
 GROUPS = Resource(
     name="group",
     plural="groups",
@@ -133,7 +135,10 @@ GROUPS = Resource(
             "Who is in it on a day, and on roll at the school.",
             many=True,
             source=group_pupils,
-            arguments={"on": Argument(Date(), "The day; today by default.", is_attending("id", "group_school_id"))},
+            arguments={
+                "on": Argument(Date(), "The day; today by default.", _ATTENDING),
+                "asOf": Argument(Date(), "The same as on.", _ATTENDING, same_as="on"),
+            },
             choices={"roll": ROLL_OF_DAY},
         ),
     },

@@ -24,6 +24,7 @@ from domain.declare.vocabulary import find_word, list_words
 from domain.support.suggestions import Suggestions
 from domain.support.texts import clean_text, find_invisible, find_unreadable, is_clean
 from domain.write.partial import UNREADABLE, PartialList, Unreadable, is_partial, make_partial
+from domain.write.predicted_progress import PREDICTED_PROGRESS, is_predicted_progress
 
 T = TypeVar("T", bound=Struct)
 MAX_ISSUES = 100
@@ -258,7 +259,10 @@ def _find_object_issues(struct: type[Struct], data: dict[str, Any], at: str, sug
     message = getattr(struct, "unknown", "There is no such field.").format(fields=", ".join(fields)) if unknown else ""
     for name in unknown[:MAX_UNKNOWN_FIELDS]:
         pointer = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
-        yield Issue(pointer, "unknown-field", message + suggestions.suggest(name, tuple(fields)))
+        if is_predicted_progress(name):
+            yield Issue(pointer, "predicted-progress", PREDICTED_PROGRESS)
+        else:
+            yield Issue(pointer, "unknown-field", message + suggestions.suggest(name, tuple(fields)))
     for name, field in fields.items():
         if name in data:
             yield from _find_issues(field.type, data[name], f"{at}/{name}", suggestions)

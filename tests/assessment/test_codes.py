@@ -168,7 +168,7 @@ TABLES: dict[str, tuple[str, int | None, str]] = {
     "windowState": ("this contract", None, "planned open closed locked"),
     "groupKind": ("this contract", None, "class registration teaching adhoc"),
     "targetBasis": ("this contract", None, "teacher prior-attainment benchmark aspiration"),
-    "targetVisibility": ("this contract", None, "staff school family"),
+    "targetVisibility": ("this contract", None, "staff school trust family"),
     "aggregateStatus": ("DfE, statistics policy: symbols", 2024, "c z x"),
     "aspect": ("this contract", None, ""),
     "subject": ("DfE, Common Basic Data Set, subject codes", 2024, ""),

@@ -72,7 +72,16 @@ NO_CODES = {
     *("multi-academy", "single-academy", "reference-collides"),
     # parts of paths
     *("planned-pupils", "planned-enrolments", "planned-characteristics"),
-    *("data-issues", "new-identity", "planned-rolls", "window-subjects", "judgement-changes", "record-changes", "scheme-versions"),
+    *(
+        "data-issues",
+        "new-identity",
+        "planned-rolls",
+        "window-subjects",
+        "judgement-changes",
+        "target-changes",
+        "record-changes",
+        "scheme-versions",
+    ),
     # a check of GET /health/ready, and values in URLs of databases
     *("signing-key", "verify-ca", "verify-full", "read-write", "prefer-standby"),
 }

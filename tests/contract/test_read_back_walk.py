@@ -103,6 +103,7 @@ READ: dict[str, dict[str, str]] = {
     "update_window": WINDOW,
     "reopen_window": {"closesAt": "window.closesAt"},
     "create_window_discount": {"reason": "discount.reason", "author": "discount.author"},
+    **{f"{verb}_target": {"reason": "targetChange.reason", "actor": "targetChange.lockedBy"} for verb in ("lock", "unlock")},
     "withdraw_discount": {"author": "discount.withdrawnBy"},
     "update_school": {name: f"school.{name}" for name in ("shortName", "maxLeaversPercent", "rollYear", "sourceClient")},
     "update_pupil": {

@@ -24,7 +24,7 @@ from api.rest.openapi.functions import (
     describe_stored_answers,
     describe_token,
 )
-from api.rest.openapi.schemas import SCALARS, JsonObject
+from api.rest.openapi.schemas import JsonObject
 from api.rest.openapi.streams import ACCEPTED, describe_head_parameters, describe_stream_content
 from api.rest.urls import Function, ReadLinkedList, ReadList, ReadLookup, ReadRow, RestEndpoint, list_endpoints, url_of
 from api.rest.write import MERGE_PATCH, success_status
@@ -75,7 +75,7 @@ def has_body(command: Command) -> bool:
 def _describe_list(resource: Resource) -> JsonObject:
     responses, condition = make_read_responses(_make_list_response(resource), resource.versioned)
     operation, summary = f"list{_capitalise(resource.plural)}", f"List {resource.plural} within reach"
-    options = [*condition, *parameters.list_for_list(resource)]
+    options = [*condition, *parameters.make_arguments(resource), *parameters.list_for_list(resource)]
     statuses = (*READING, *_list_unknown(resource))
     return make_operation(operation, summary, [resource.scope], responses, statuses, options, doc=resource.doc)
 
@@ -83,7 +83,7 @@ def _describe_list(resource: Resource) -> JsonObject:
 def _describe_linked_list(resource: Resource, name: str) -> JsonObject:
     link = resource.links[name]
     target = RESOURCES[link.target]
-    arguments = [parameters.make_query(key, argument.doc, SCALARS[argument.kind]) for key, argument in link.arguments.items()]
+    arguments = parameters.make_arguments(target, link)
     responses, condition = make_read_responses(_make_list_response(target, link.doc), resource.versioned and target.versioned)
     options = [parameters.refer("Id"), *condition, *arguments, *parameters.list_for_list(target, link)]
     operation = f"list{_capitalise(name)}Of{resource.type_name}"

@@ -55,6 +55,13 @@ def make_choices(resource: Resource, link: Link | None = None, path: str = "") -
     ]
 
 
+def make_arguments(resource: Resource, link: Link | None = None, path: str = "") -> list[JsonObject]:
+    """The arguments of a list; `path` is that of a nested list, with its dot."""
+    return [
+        make_query(path + name, argument.doc, SCALARS[argument.kind]) for name, argument in resource.list_arguments(link).items()
+    ]
+
+
 def _make_row_parameters(resource: Resource) -> list[JsonObject]:
     parameters = [make_names("fields", "The fields wanted; of linked rows, with dots.", make_field_path(resource))]
     if resource.links:
@@ -65,9 +72,7 @@ def _make_row_parameters(resource: Resource) -> list[JsonObject]:
             parameters.append(make_query(f"{name}.first", doc, make_count(MAX_NESTED_FIRST)))
             counted = f"Whether the page of {name} of each row tells how many there are on all pages."
             parameters.append(make_query(f"{name}.totalCount", counted, {"type": "boolean"}))
-            parameters += [
-                make_query(f"{name}.{key}", argument.doc, SCALARS[argument.kind]) for key, argument in link.arguments.items()
-            ]
+            parameters += make_arguments(RESOURCES[link.target], link, f"{name}.")
             parameters += make_choices(RESOURCES[link.target], link, f"{name}.")
     return parameters
 
