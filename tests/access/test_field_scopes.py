@@ -26,7 +26,7 @@ MASKED = {
     ("judgement", "againstTargetId"): ("targets:read", {"Birch"}),
 }
 """Every field with a scope of its own, and at which schools the client `mixed` holds it; those of receipts, returns and discounts, and
-former UPNs and actors, are tried in tests/assessment, those of changes of records and planned pupils in tests/roster."""
+former UPNs, actors and who locked targets, are tried in tests/assessment, those of changes of records and planned pupils in tests/roster."""
 
 
 def test_every_field_with_a_scope_of_its_own_is_tried() -> None:
@@ -36,7 +36,7 @@ def test_every_field_with_a_scope_of_its_own_is_tried() -> None:
         for key, field in resource.fields.items()
         if field.scope
         and name not in ("receipt", "return", "discount", "recordChange", "plannedPupil")
-        and key not in ("formerUpns", "actor")
+        and key not in ("formerUpns", "actor", "lockedBy")
     }
     assert declared == {key: scope for key, (scope, _) in MASKED.items()}
 

@@ -30,7 +30,7 @@ async def trust(module_databases: Databases) -> AsyncIterator[Trust]:
         await sent(
             vendor,
             "/v1/judgements",
-            batch("Oak", [judged(1, grade=110), {"reference": "P2", "subject": "reading", "withdraw": True}]),
+            batch("Oak", [judged(1, grade=110), {"reference": "P2", "subject": "reading", "grade": None, "withdrawn": True}]),
         )
         await _aim(vendor, 1, 110, "family")
         body = {"expectedVersion": pupils[2]["version"], "into": pupils[3]["id"], "intoVersion": pupils[3]["version"]}

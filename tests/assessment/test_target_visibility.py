@@ -190,5 +190,6 @@ async def test_a_target_is_locked_and_unlocked_with_a_reason_in_its_history(trus
         ("unlocked", "A mistake", None, "105", "105", 3),
         ("updated", None, None, "105", "106", 4),
     ]
+    assert (await _reader(trust, "staff").get(f"{url}/history?fields=lockedBy")).status_code == 403
     other = await trust.client("other school", "school:100002=targets:write")
     assert (await other.post(f"{url}/lock", json={"reason": "None of theirs"})).status_code == 404
