@@ -31,8 +31,9 @@ from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import pins, windows
+from domain.declare.arguments import Argument
 from domain.declare.ids import get_type_number, parse_id
-from domain.declare.resource import Argument, Field, Filter, KeyValues, Link, Resource, declare_view
+from domain.declare.resource import Field, Filter, KeyValues, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL, TARGET
 from domain.declare.value_types import MAX_SHORT_TEXT

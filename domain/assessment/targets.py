@@ -33,7 +33,8 @@ from domain.assessment.scheme_versions import versions
 from domain.assessment.schemes import column_of_grade, schemes
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.target_visibility import OR_SCOPES, sees_target
-from domain.declare.resource import Argument, Field, Filter, Link, Resource, declare_view
+from domain.declare.arguments import Argument
+from domain.declare.resource import Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import TARGET
 from domain.declare.vocabulary import VERSION, declare_form

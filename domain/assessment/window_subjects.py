@@ -11,8 +11,9 @@ from domain.access.reach import rows_of_school
 from domain.assessment.schemes import scheme_grades, schemes
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
 from domain.assessment.windows import windows
+from domain.declare.arguments import Argument
 from domain.declare.ids import get_type_number, parse_id
-from domain.declare.resource import Argument, Field, KeyValues, LabelOf, Link, Resource, declare_view
+from domain.declare.resource import Field, KeyValues, LabelOf, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHOOL
 from domain.declare.vocabulary import ROUNDING, VERSION, Vocabulary

@@ -1,4 +1,4 @@
-"""Declares what can be read: Resource, Field, Link, Argument and Choice. REST, GraphQL and OpenAPI are derived from these
+"""Declares what can be read: Resource, Field and Link (arguments.py: Argument and Choice). REST, GraphQL and OpenAPI are derived from these
 declarations.
 
 A column is private until a Field names it. The column gives the type and nullability; the Field gives the meaning,
@@ -21,8 +21,8 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.types import TypeEngine
 
+from domain.declare.arguments import Argument, Choice
 from domain.declare.ids import get_type_number, parse_id
 from domain.declare.predicates import RowPredicate, TenantRows
 from domain.declare.ranges import Comparison, find_nearest
@@ -223,44 +223,6 @@ class Field:
 
 
 @dataclass(frozen=True, eq=False)
-class Argument:
-    """An argument of a list beside its filters. `condition` makes the SQL condition from the rows' columns and the value.
-
-    The value is null if the request leaves the argument out. With a `source`, a view with the same columns and more, the rows are read
-    there where the argument is sent, and the condition is left out where it is not. `same_as` names the argument of which this is another
-    name.
-    """
-
-    type: TypeEngine[Any]
-    doc: str
-    condition: Callable[[Any, ColumnElement[Any]], ColumnElement[bool]]
-    source: Table | None = None
-    same_as: str | None = None
-
-    @property
-    def kind(self) -> ValueType:
-        return find_value_type(self.type)
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """An argument of a resource's lists with few values, each of which has a condition on the resource's columns; None
-    leaves out no row.
-
-    Where a request leaves it out, `default` applies. `widest` applies instead to a lookup in a body and to a list that
-    is filtered by one of `widened_by` or by what identifies a person: such a request names the rows it means. `excludes`
-    are the values of fields that no row of a value has, by value and field; None: any value.
-    """
-
-    doc: str
-    conditions: Mapping[str, ColumnElement[bool] | None]
-    default: str
-    widest: str
-    widened_by: frozenset[str] = frozenset()
-    excludes: Mapping[str, Mapping[str, tuple[Any, ...] | None]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
 class Link:
     """A link from a row to one or many rows of another resource. `on` are pairs of (own column, target column) that
     must be equal.
@@ -327,12 +289,11 @@ class Resource:
     or_scopes: tuple[Scope, ...] = ()
     """Scopes of which one suffices in place of `scope`. Which rows each of them sees, `visibility` says."""
     visibility: Callable[[Callable[[Scope | None], bool]], ColumnElement[bool]] | None = None
-    """Makes the condition that the caller may see a row, by the scopes of its token and its grants; it tells whether the caller has a
-    scope at every school within reach. It is tested of every row, whichever link leads there."""
+    """Makes the condition that the caller sees a row, whichever link leads there; it asks whether a scope is held at every school."""
     links: Mapping[str, Link] = field(default_factory=dict)
     choices: Mapping[str, Choice] = field(default_factory=dict)
     arguments: Mapping[str, Argument] = field(default_factory=dict)
-    """Those of every list of it, but of links that have a view or a condition of their own."""
+    """Of every list of it, but of links with a view or condition of their own."""
     links_from_others: Mapping[str, Mapping[str, Link]] = field(default_factory=dict)
     type_number: int | None = None
     parse_key: Callable[[str], KeyValues | None] | None = None
@@ -379,7 +340,7 @@ class Resource:
         return self.choices if link is None else {name: link.choices.get(name, choice) for name, choice in self.choices.items()}
 
     def list_arguments(self, link: Link | None = None) -> Mapping[str, Argument]:
-        """Returns the arguments of a list of this resource, or of one that the link leads to."""
+        """Returns the arguments of a list, as `list_choices` does."""
         if link is None:
             return self.arguments
         return link.arguments if link.source is not None or link.condition is not None else {**self.arguments, **link.arguments}

@@ -10,8 +10,9 @@ from msgspec import Meta
 from sqlalchemy import Column, ColumnElement, Date, Uuid, func
 
 from domain.access.reach import rows_of_school
+from domain.declare.arguments import Argument
 from domain.declare.inputs import RuledInput, describe
-from domain.declare.resource import Argument, Field, Link, Resource, declare_view
+from domain.declare.resource import Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ENROLMENT
 from domain.read.time_binds import TODAY

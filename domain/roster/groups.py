@@ -27,7 +27,8 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_school
-from domain.declare.resource import Argument, Field, Link, Resource, declare_view
+from domain.declare.arguments import Argument
+from domain.declare.resource import Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import GROUP
 from domain.declare.value_types import MAX_SHORT_TEXT

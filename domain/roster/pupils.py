@@ -20,7 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import DATERANGE
 
 from domain.access.reach import CALLER, rows_of_pupil
-from domain.declare.resource import Choice, Field, Filter, Link, Resource
+from domain.declare.arguments import Choice
+from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUPIL
 from domain.declare.value_types import MAX_NAME, MAX_SHORT_TEXT

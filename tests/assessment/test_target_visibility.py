@@ -94,7 +94,7 @@ async def _words(client: Any, url: str, **params: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", READERS)
-async def test_a_reader_sees_the_targets_of_its_scope_wherever_they_are_told(trust: Trust, name: str) -> None:
+async def test_a_reader_sees_the_targets_of_its_scope_everywhere(trust: Trust, name: str) -> None:
     client, (*_, seen), vendor = _reader(trust, name), READERS[name], trust.made[0]
     assert await _words(client, "/v1/targets") == seen
     csv = (await client.get("/v1/targets?fields=visibility&format=csv")).text.split()[1:]
@@ -126,7 +126,7 @@ async def test_a_reader_sees_the_targets_of_its_scope_wherever_they_are_told(tru
         assert [row["againstTarget"] for row in rows] == ["on" if row["pupilId"] in ids else None for row in rows]
 
 
-async def test_a_hidden_target_hides_no_other_and_a_304_tells_of_no_change_that_is_seen(trust: Trust) -> None:
+async def test_a_hidden_target_hides_no_other_and_no_304_is_wrong(trust: Trust) -> None:
     vendor, school = trust.made[0], _reader(trust, "school")
     await _aim(vendor, 3, 99, "end-of-year", visibility="school")
     await _aim(vendor, 3, 120, "KS2", horizon={"academicYear": "2038-39", "point": "KS2"}, visibility="staff")

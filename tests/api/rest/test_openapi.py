@@ -142,7 +142,7 @@ def test_a_list_takes_every_filter_that_may_be_in_a_url(resource: Any) -> None:
     options = {
         f"{name}.{option}"
         for name, link in resource.links.items()
-        for option in ("first", "totalCount", *link.arguments, *RESOURCES[link.target].choices)
+        for option in ("first", "totalCount", *RESOURCES[link.target].list_arguments(link), *RESOURCES[link.target].choices)
     }
     allowed = {name: field for name, field in resource.fields.items() if field.filter is Filter.ANYWHERE}
     ranges = {f"{name}.{by}" for name, field in allowed.items() if field.comparable for by in Comparison}
@@ -150,6 +150,7 @@ def test_a_list_takes_every_filter_that_may_be_in_a_url(resource: Any) -> None:
         *allowed,
         *ranges,
         *resource.choices,
+        *resource.arguments,
     }
 
 
