@@ -44,6 +44,7 @@ check: $(READY)  ## formatting, lint, types, import rules, committed contracts
 contracts: $(READY)  ## write openapi.json, schema.graphql, expected/, docs/schema.sql and the map of docs/architecture.md again, to review as a diff
 	@$(BIN)/python -m api contracts
 	@MARKONCE_ACCEPT=1 $(BIN)/python -m pytest -q -k golden $(GOLDENS)
+	@git status --short openapi api/graphql expected docs
 
 bench: $(READY)  ## measure both interfaces beside ordinary servers and PostgreSQL itself, or beside another commit (ARGS="--workload R1 --rounds 3", --against REV, --functions, --profile R1, --full, --scale 10)
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -36,9 +36,10 @@ async def write_reference_data(connection: Connection, report: Report) -> None:
                 report(f"Wrote {template.code} anew for {count} {'tenant' if count == 1 else 'tenants'}.")
 
 
-_NAMES = ", ".join(column.name for column in codes.columns)
+_WRITTEN = [column.name for column in codes.columns if column.server_default is None]  # the database fills the others
+_NAMES = ", ".join(_WRITTEN)
 _READ_CODES = f"SELECT {_NAMES} FROM codes ORDER BY list, no"
-_INSERT_CODES = f"INSERT INTO codes ({_NAMES}) VALUES ({', '.join(f'${i}' for i in range(1, len(codes.columns) + 1))})"
+_INSERT_CODES = f"INSERT INTO codes ({_NAMES}) VALUES ({', '.join(f'${i}' for i in range(1, len(_WRITTEN) + 1))})"
 
 
 async def _write_codes(connection: Connection) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy import (
     Column,
     ColumnElement,
+    FetchedValue,
     MetaData,
     Table,
     collate,
@@ -250,8 +251,11 @@ class Link:
 
 
 def add_column(table: Table, name: str, type_: Any, *, nullable: bool = True) -> Column[Any]:
-    """Adds a column to a declared table, and returns it. A field that no statement names needs no other declaration."""
-    column: Column[Any] = Column(name, type_, nullable=nullable)
+    """Adds a column to a declared table, and returns it. A field that no statement names needs no other declaration.
+
+    Statements made of all columns of a table leave it to the database, as they do every column with a default of the server.
+    """
+    column: Column[Any] = Column(name, type_, nullable=nullable, server_default=FetchedValue())
     table.append_column(column)
     return column
 

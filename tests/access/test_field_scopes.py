@@ -69,13 +69,14 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
 ) -> None:
     """A pupil is at the school of main registration and at those that share the pupil; elsewhere the field is null, whatever is asked."""
     resource, (_, held) = RESOURCES[name], MASKED[name, key]
-    field, mixed, of_pupil = resource.fields[key], two_trusts.clients["mixed"].caller, "id" if name == "pupil" else "pupilId"
+    field, mixed = resource.fields[key], two_trusts.clients["mixed"].caller
     truth = {
         row["id"]: row[key] for row in await two_trusts.rows(two_trusts.database, two_trusts.clients["North"].caller, resource)
     }
-    at = await schools_of_pupils(two_trusts)
+    at = await find_schools(two_trusts)
+    subject = "id" if name in ("pupil", "school") else "pupilId" if "pupilId" in resource.fields else "schoolId"
     rows = await two_trusts.rows(two_trusts.database, mixed, resource)
-    visible = {row["id"] for row in rows if at[row[of_pupil]] & held}
+    visible = {row["id"] for row in rows if at[row[subject]] & held}
     hidden = [row["id"] for row in rows if row["id"] not in visible]
     assert visible
     assert hidden
@@ -100,10 +101,11 @@ async def test_a_scope_held_at_some_schools_shows_filters_and_sorts_nothing_else
         assert ordered[-len(nulls) :] == nulls
 
 
-async def schools_of_pupils(two_trusts: TwoTrusts) -> dict[str, set[str]]:
+async def find_schools(two_trusts: TwoTrusts) -> dict[str, set[str]]:
+    """By id of a pupil or school, the names of the schools at which it is seen."""
     rows = await two_trusts.as_superuser("SELECT id, school_id FROM pupils UNION SELECT pupil_id, school_id FROM shared_pupils")
     names = {id_: name for name, id_ in two_trusts.schools.items()}
-    found: dict[str, set[str]] = {}
+    found = {str(id_): {name} for id_, name in names.items()}
     for row in rows:
         found.setdefault(str(row["id"]), set()).add(names[row["school_id"]])
     return found

@@ -163,7 +163,7 @@ def test_every_writable_field_has_a_place_where_it_is_read(name: str) -> None:
     fields, table = set(list_fields(inspect.type_info(COMMANDS[name].input))), READ.get(name, {})
     named = {path for path in fields if path.split(".")[-1] in ("school", "tenant", "schools", "pupil") and path not in table}
     left = {path for path in fields - named if path not in table and path not in NOT_STORED and ".members." not in path}
-    assert left == set()
+    assert left == set(), "READ names where each field of the input is read, NOT_STORED what is not stored."
     for path, where in table.items():
         assert path in fields or any(field.startswith(f"{path}.") for field in fields), f"{name} has no field {path}"
         resource, dot, field = where.partition(".")

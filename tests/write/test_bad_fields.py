@@ -498,7 +498,9 @@ def is_walked(name: str, case: int, pointer: str) -> bool:
 
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_a_fault_of_form_hides_no_fault_that_stored_data_show(vendor: Any, name: str) -> None:
-    assert (name in STORED) != (name in WITHOUT)
+    assert (name in STORED) != (name in WITHOUT), (
+        "It belongs either into STORED, with what stored data say against its fields, or into WITHOUT."
+    )
     for n, (changes, expected) in enumerate(STORED.get(name, [])):
         document = document_of(name)
         for pointer, value in changes.items():
