@@ -1,6 +1,7 @@
 """Builds the ASGI application: its routes, middleware and shared state."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import Any
 
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,6 +23,7 @@ from api.http import health
 from api.http.answer import make_response_cache
 from api.http.body import MAX_BODY, MAX_BODY_VALUES, MAX_OTHER_BODY, BodyMemory
 from api.http.compression import Gzip
+from api.http.context import get_context
 from api.http.cors import Cors
 from api.http.middleware import RequestMiddleware, Router
 from api.http.problems import HttpProblem, respond
@@ -30,6 +33,7 @@ from api.rest.openapi import document
 from api.rest.streams import make_row_reader
 from api.rest.urls import find_resending_path, make_routes
 from api.settings import Settings
+from api.watch.watch import Watch
 from domain import CLEANUP, COMMANDS
 from domain.clients.me import GraphqlLimits, Limits
 from domain.declare.resource import DECLARED
@@ -63,6 +67,7 @@ def collect_limits(settings: Settings) -> Limits:
         body_values=MAX_BODY_VALUES,
         filter_values=query.MAX_VALUES,
         filter_values_in_all=query.MAX_VALUES_PER_REQUEST,
+        values=MAX_COST,
         cost=MAX_COST,
         requests_per_second=settings.rate,
         burst=settings.burst,
@@ -83,7 +88,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             ledger=Ledger(settings.ledger, settings.secret) if settings.ledger else None,
         )
         app.state.writes = WritesTogether(app.state.database)
-        cleanup = asyncio.create_task(_clean_up_hourly(app.state.database))
+        cleanup = asyncio.create_task(_clean_up_hourly(app.state))
         app.state.worker = Worker(app.state.database, COMMANDS, make_row_reader, settings.job_share)
         jobs = asyncio.create_task(app.state.worker.run())
         app.state.graphql_preparation = prepare_endpoint()
@@ -118,22 +123,30 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.database = database
     app.state.writes = None if database is None else WritesTogether(database)
     app.state.limits = collect_limits(settings)
+    app.state.watch, app.state.is_draining = Watch(), False
     app.state.readiness = health.make_readiness(settings)
     app.state.plan_cache = Lru("request templates", 12_000_000, share=4, beyond=DECLARED)
     app.state.bodies = BodyMemory()
     app.state.response_cache = make_response_cache(settings.cache_mb * 1_000_000)
     app.state.token_rate_limits = Buckets(settings.rate, settings.burst, "token attempts")
     app.add_middleware(Cors)
-    app.add_middleware(RequestMiddleware, base_url=settings.base_url, limit=settings.request_seconds, router=Router(api))
+    app.add_middleware(
+        RequestMiddleware,
+        base_url=settings.base_url,
+        limit=settings.request_seconds,
+        router=Router(api),
+        watch=app.state.watch,
+    )
     app.add_middleware(Gzip)  # added last, it is passed first
     return app
 
 
-async def _clean_up_hourly(database: Database) -> None:
+async def _clean_up_hourly(state: State) -> None:
     """Removes expired rows, now and every hour. After an error it tries again an hour later."""
     while True:
         try:
-            removed = await clean_up(database, CLEANUP)
+            removed = await clean_up(state.database, CLEANUP)
+            state.cleaned_up_at = time.monotonic()
             log.info("expired rows removed", **{kind.replace(" ", "_"): count for kind, count in removed.items()})
         except Exception as error:
             log.warning("expired rows not removed", kind=type(error).__name__)
@@ -141,14 +154,18 @@ async def _clean_up_hourly(database: Database) -> None:
 
 
 async def _respond_to_http_exception(request: Request, error: Any) -> Response:
-    base_url = request.app.state.settings.base_url
+    problem = _describe_http_exception(request, error)
+    get_context(request.scope).problems.append(problem)
+    return respond(problem, request.app.state.settings.base_url)
+
+
+def _describe_http_exception(request: Request, error: Any) -> HttpProblem:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         resending_path = find_resending_path(request.url.path)
         advice = "" if resending_path is None else f" Send the row again by POST {resending_path}."
-        problem = HttpProblem(error.status_code, "method", f"Use {allow}.{advice}", {"Allow": allow})
-        return respond(problem, base_url)
-    return respond(HttpProblem(error.status_code, "url-unknown", "See /openapi.json for what there is."), base_url)
+        return HttpProblem(error.status_code, "method", f"Use {allow}.{advice}", {"Allow": allow})
+    return HttpProblem(error.status_code, "url-unknown", "See /openapi.json for what there is.")
 
 
 async def _serve_index(request: Request) -> Response:

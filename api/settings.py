@@ -24,6 +24,8 @@ NUMBERS = {
     "stream_rows": ("MARKONCE_STREAM_ROWS", 1, MAX_ENTRIES),
     "staging_mb": ("MARKONCE_STAGING_MB", 1, 10_000_000),
     "job_share": ("MARKONCE_JOB_SHARE", 1, 100),
+    "ops_port": ("MARKONCE_OPS_PORT", 0, 65_535),
+    "drain_seconds": ("MARKONCE_DRAIN_SECONDS", 0, 60),
 }
 """The environment variable of each numeric field, and its minimum and maximum. A request ends before the documented overlap
 for polling does (POLLING_OVERLAP), since a row is seen that much later than its time."""
@@ -37,7 +39,7 @@ terminal and json elsewhere."""
 URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL")
 ROLES = {"owner": "MARKONCE_OWNER_ROLE", "app": "MARKONCE_APP_ROLE", "operator": "MARKONCE_OPERATOR_ROLE"}
 """The environment variable of the name of each role."""
-OTHERS = ("MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_LEDGER", "MARKONCE_POSTGRES", *ROLES.values())
+OTHERS = ("MARKONCE_OPS_HOST", "MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_LEDGER", "MARKONCE_POSTGRES", *ROLES.values())
 SETTINGS = {*URLS, *OTHERS, *CHOICES, *(name for name, *_ in NUMBERS.values())}
 """The name of every environment variable that is read, PostgreSQL's own (PG…) aside."""
 
@@ -56,7 +58,7 @@ class Settings:
 
     `rate` is in requests a second and `burst` in requests, both for each tenant that a client reaches.
     A stream of more than `stream_rows` rows becomes a job. `staging_mb` are the megabytes of rows that all clients may stage at once, and `job_share`
-    is the percentage of its time for which the server applies them.
+    is the percentage of its time for which the server applies them. `ops_port` is 0 where there is no operations port.
     """
 
     database_url: str
@@ -74,6 +76,9 @@ class Settings:
     staging_mb: int = 20_000
     job_share: int = 50
     ledger: Path | None = None
+    ops_port: int = 0
+    drain_seconds: int = 2
+    ops_host: str = "127.0.0.1"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -98,7 +103,8 @@ class Settings:
             if text.isascii() and text.isdigit() and minimum <= int(text) <= maximum:
                 numbers[field] = int(text)
             else:
-                problems.append(f"{name} is not a number from {minimum} to {maximum}")
+                service = " (Kubernetes sets it so for a service markonce-ops: enableServiceLinks: false)" if "://" in text else ""
+                problems.append(f"{name} is not a number from {minimum} to {maximum}{service}")
         problems += [
             f"{name} is {' or '.join(choices)}"
             for name, choices in CHOICES.items()
@@ -112,6 +118,7 @@ class Settings:
             base_url=base_url.rstrip("/"),
             introspection=environment.get("MARKONCE_INTROSPECTION", "on") != "off",
             ledger=Path(environment["MARKONCE_LEDGER"]).expanduser() if environment.get("MARKONCE_LEDGER") else None,
+            ops_host=environment.get("MARKONCE_OPS_HOST", cls.ops_host),
             **numbers,
         )
 

@@ -1049,6 +1049,24 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.read_backlogs(today date) RETURNS TABLE(kind text, number bigint, age double precision)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT s.state, count(j.id), COALESCE(max(extract(epoch FROM clock_timestamp() - j.created_at)), 0)
+    FROM unnest(ARRAY['receiving', 'queued', 'running']) AS s (state) LEFT JOIN jobs j ON j.state = s.state GROUP BY s.state
+    UNION ALL
+    SELECT 'jobs', count(*), COALESCE(max(extract(epoch FROM clock_timestamp() - j.created_at)), 0)
+    FROM jobs j WHERE j.state IN ('queued', 'running')
+    UNION ALL
+    SELECT 'planned-rolls', count(*), COALESCE(max(extract(epoch FROM clock_timestamp() - GREATEST(p.as_of::timestamptz, p.received_at))), 0)
+    FROM planned_rolls p WHERE p.state = 'planned' AND p.replaced_by IS NULL AND p.as_of <= today
+    UNION ALL
+    SELECT 'staged-bytes', COALESCE(sum(j.staged_bytes), 0)::bigint, 0 FROM jobs j WHERE j.staged_bytes > 0
+    UNION ALL
+    SELECT 'register', today - max(r.as_of), 0 FROM register_imports r
+$$;
+
 CREATE FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) RETURNS TABLE(id uuid, school_id uuid, upn text, surname text, forename text, date_of_birth date, sex text, open_main_from date, open_main_status text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -4461,6 +4479,10 @@ REVOKE ALL ON FUNCTION public.prepare_years(first smallint, last smallint) FROM 
 
 REVOKE ALL ON FUNCTION public.reach_state(tenants uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.reach_state(tenants uuid[]) TO markonce_app;
+
+REVOKE ALL ON FUNCTION public.read_backlogs(today date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.read_backlogs(today date) TO markonce_app;
+GRANT ALL ON FUNCTION public.read_backlogs(today date) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.read_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_app;

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from api.server.log_lines import is_text, write_line
 from api.setting_names import compare_names
 from api.settings import SETTINGS, find_url_problems
 from domain.declare.errors import DatabaseError, DomainError
@@ -39,6 +40,9 @@ def fail_with_faults(faults: list[str]) -> None:
 def warn_of_unknown_settings() -> None:
     """Prints a warning for each variable that has the prefix of the settings and is none."""
     for warning in compare_names(os.environ, SETTINGS)[1]:
+        if not is_text(sys.stdout.isatty()):
+            write_line("warning", f"{warning}.")
+            continue
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}.", soft_wrap=True)
 
 

@@ -53,6 +53,7 @@ def serve(
 ) -> None:
     """Serve the API with the database and secrets of the environment variables. What is wrong with them, with the
     database or with the clock is said before anything is served."""
+    from api.server.log_lines import is_text, write_line
     from api.server.supervisor import listen, supervise
 
     faults: list[str] = []
@@ -68,15 +69,21 @@ def serve(
     settings = Settings.from_environment()
     fail_with_faults(reapply_before_serving(settings.database_url))
     try:
-        listener = listen(host, port)
+        listeners = [listen(host, port)]
+        if settings.ops_port:
+            listeners.append(listen(settings.ops_host, settings.ops_port, advice="choose another with MARKONCE_OPS_PORT"))
     except OSError as problem:
         fail(escape(str(problem)))
-    console.print(f"Serving on {host}:{port}, reached as {settings.base_url} (MARKONCE_BASE_URL). Ctrl-C stops it.")
+    if is_text(sys.stdout.isatty()):
+        console.print(f"Serving on {host}:{port}, reached as {settings.base_url} (MARKONCE_BASE_URL). Ctrl-C stops it.")
+    write_line("info", "server started", address=f"{host}:{port}", base_url=settings.base_url, operations=settings.ops_port or None)
     sys.stdout.flush()
     if context.obj:  # the embedded database ends with this process
-        raise typer.Exit(supervise(listener))
-    listener.set_inheritable(True)
-    os.execv(sys.executable, [sys.executable, "-m", "api.server", str(listener.fileno())])  # noqa: S606 (our own interpreter)
+        raise typer.Exit(supervise(*listeners))
+    for listener in listeners:
+        listener.set_inheritable(True)
+    descriptors = [str(listener.fileno()) for listener in listeners]
+    os.execv(sys.executable, [sys.executable, "-m", "api.server", *descriptors])  # noqa: S606 (our own interpreter)
 
 
 def backup(file: Annotated[Path, typer.Argument(help="A new file, which pg_restore reads.", dir_okay=False)]) -> None:

@@ -126,6 +126,7 @@ def make_environment(cluster: embedded.Cluster, demo_secrets: DemoSecrets, port:
         "MARKONCE_SECRET": demo_secrets.markonce,
         "MARKONCE_BASE_URL": f"http://{HOST}:{port}",
         "MARKONCE_LOG": "warnings",
+        "MARKONCE_DRAIN_SECONDS": "0",
     }
 
 

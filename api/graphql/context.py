@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from api.graphql.plans import OperationPlan
 
 
+class Charge(Protocol):
+    """Charges the values that an operation asks for to the quota of its client."""
+
+    def __call__(self, *, values: int) -> None: ...
+
+
+def charge_nobody(*, values: int) -> None:
+    """Charges nobody."""
+
+
 @dataclass(frozen=True)
 class OperationContext:
     """The caller and the services of one request. It never changes; OperationState holds what changes."""
@@ -42,6 +52,7 @@ class OperationContext:
     plans: Lru[Hashable, "OperationPlan"]
     response_cache: Lru[bytes, Answer]
     writes: WritesTogether
+    charge: Charge = charge_nobody
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:

@@ -20,6 +20,7 @@ from api.http.accept import choose_media_type
 from api.http.auth import authenticate, confirm_client
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large
 from api.http.command_body import CommandBody
+from api.http.context import get_context
 from api.http.field_values import join_lines
 from api.http.problems import HttpProblem
 from api.http.response import JsonResponse
@@ -50,6 +51,8 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             operation_name=document.get("operationName") or None,
         )
         errors = list_domain_errors(result.errors or [])
+        of_request = get_context(request.scope)
+        of_request.problems += errors
         if body.malformed is not None and len(errors) < len(result.errors or []):
             raise body.malformed  # such as of a variable that stands in no input
         for error in errors:
@@ -58,6 +61,8 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             body.raise_if_malformed(error)
         if result.errors:
             await confirm_client(request.scope, errors)
+        if result.data is not None:
+            result.extensions = {"cost": of_request.cost, **(result.extensions or {})}
         return _respond(make_answer(result), media_type)
 
     async def get_context(self, request: Any, response: Any) -> OperationContext:
@@ -75,6 +80,7 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             state.plan_cache,
             state.response_cache,
             state.writes,
+            get_context(request.scope).charge,
         )
 
     def encode_json(self, data: object) -> str:

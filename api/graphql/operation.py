@@ -32,7 +32,7 @@ from api.graphql.variables import coerce_variables
 from domain import RESOURCES
 from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.resource import Resource
-from domain.read.checks import check_cost, check_scopes
+from domain.read.checks import FUNCTION_VALUES, check_cost, check_scopes
 from domain.read.known_codes import iterate_pages
 from domain.read.natural_keys import find_row_id
 from domain.read.partly_read import add_unknown_codes
@@ -41,7 +41,6 @@ from domain.read.query import Query
 from domain.roster.merged_pupils import list_pupil_ids, refuse_merged
 from domain.support.slices import run_in_thread
 
-FUNCTION_COST = 20_000
 INTROSPECTION = frozenset(("__schema", "__type"))
 MANY_VALUES = 5_000
 """Values of variables above which they are coerced in a thread."""
@@ -68,7 +67,7 @@ class OperationState:
 class OperationExtension(SchemaExtension):
     """Finds the document, checks its limits and reads its rows. Strawberry makes one instance for each operation."""
 
-    _cost: int | None = None
+    _values: int | None = None
 
     @property
     def _state(self) -> OperationState:
@@ -121,7 +120,7 @@ class OperationExtension(SchemaExtension):
             result.data = None
 
     def get_results(self) -> dict[str, Any]:
-        return {} if self._cost is None else {"cost": self._cost}
+        return {} if self._values is None else {"values": self._values}
 
     async def _coerce(self, state: OperationState) -> bool:
         """Coerces the variables. Returns False and sets the result where they have errors.
@@ -167,7 +166,9 @@ class OperationExtension(SchemaExtension):
             problem = PartlyRead(detail, code="argument-invalid", issues=tuple(reader.issues), readable=pages)
             raise await add_unknown_codes(problem, context.database, context.caller, context.cursors)
         check_scopes(list(queries.values()), context.caller)
-        self._cost = check_cost(list(queries.values()), FUNCTION_COST * sum(name in FUNCTIONS for name in names.values()))
+        of_functions = sum(FUNCTION_VALUES[name] for name in names.values() if name in FUNCTIONS)
+        self._values = check_cost(list(queries.values()), of_functions)
+        context.charge(values=self._values)
         if not context.introspection and not INTROSPECTION.isdisjoint(names.values()):
             issue = Issue("__schema", "introspection-off", "It is switched off.")
             raise BadRequest("Introspection is switched off here.", code="introspection-off", issues=(issue,))

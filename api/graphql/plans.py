@@ -19,11 +19,11 @@ from strawberry.types import ExecutionResult
 from api.graphql.context import FUNCTIONS, OperationContext
 from api.graphql.document import Document, Operation, read_document
 from api.graphql.limits import check_values, pick_declared
-from api.graphql.operation import FUNCTION_COST, INTROSPECTION
+from api.graphql.operation import INTROSPECTION
 from api.graphql.query import Reader
 from api.http.answer import SEPARATOR, Headers, answer, make_key
 from domain.declare.errors import BadRequest, Forbidden
-from domain.read.checks import check_cost, check_scopes
+from domain.read.checks import FUNCTION_VALUES, check_cost, check_scopes
 from domain.read.prepared import REACH_VERSION, PreparedQuery
 from domain.read.query import ParameterText, Query
 from domain.roster.merged_pupils import PupilIdsOfRead, list_pupil_ids, refuse_merged
@@ -38,7 +38,7 @@ introspections: Lru[bytes, bytes] = Lru("introspection", 4_000_000, share=2)
 
 @dataclass(frozen=True)
 class OperationPlan:
-    """The compiled statement of a template, the bytes of `data` between its root fields, its cost, and the pupils in the keys of its rows.
+    """The compiled statement of a template, the bytes of `data` between its root fields, the values that it asks for, and the pupils in the keys of its rows.
 
     `between` is empty where the operation is executed: for aggregates, whose statement reads only the version of what they are made from, and for
     introspection, which has no statement and never changes.
@@ -46,7 +46,7 @@ class OperationPlan:
 
     prepared: PreparedQuery | None
     between: tuple[bytes, ...]
-    cost: int
+    values: int
     pupil_ids: tuple[PupilIdsOfRead, ...] = ()
 
 
@@ -77,6 +77,7 @@ async def answer_by_plan(
             if plan is None:
                 return None
             context.plans.put(key, plan)
+        context.charge(values=plan.values)
         caller_key = b"" if plan.prepared is None else context.caller.cache_key
         cache_key = _make_response_key(caller_key, source, operation.definition, variables)
         run = None if plan.between else partial(_encode_data, execute)
@@ -93,7 +94,7 @@ async def answer_by_plan(
             pieces = zip(plan.between, bodies, strict=False)
             body = b"".join([*(before + (text or b"null") for before, text in pieces), plan.between[-1]])
         data: Any = msgspec.Raw(body)
-        return ExecutionResult(data, None, {"cost": plan.cost})
+        return ExecutionResult(data, None, {"values": plan.values})
     return None
 
 
@@ -139,7 +140,7 @@ def _make_plan(
     collected = reader.collect([definition.selection_set], root_type)
     names = {nodes[0].name.value for nodes in collected.values()}
     if names == {"aggregates"}:
-        return OperationPlan(REACH_VERSION, (), check_cost([], FUNCTION_COST * len(collected)))
+        return OperationPlan(REACH_VERSION, (), check_cost([], FUNCTION_VALUES["aggregates"] * len(collected)))
     if context.introspection and names & INTROSPECTION and names <= {"__typename"} | INTROSPECTION:
         return OperationPlan(None, (), check_cost([]))
     roots: list[Query] = []

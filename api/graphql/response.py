@@ -48,9 +48,12 @@ def _make_mutation_answer(result: MutationResult) -> GraphqlAnswer:
     headers = merge_headers(causes)
     if result.replayed == result.commands:
         headers["Idempotency-Replayed"] = "true"
+    rest: dict[str, Any] = {"data": result.data}
+    if result.extensions:
+        rest["extensions"] = result.extensions
     if not errors:
-        return GraphqlAnswer(msgspec.json.encode({"data": result.data}), headers=headers)
-    body = msgspec.json.encode({"errors": [error.formatted for error in errors], "data": result.data})
+        return GraphqlAnswer(msgspec.json.encode(rest), headers=headers)
+    body = msgspec.json.encode({"errors": [error.formatted for error in errors], **rest})
     statuses = {find_status(cause) for cause in causes} | ({HTTPStatus.BAD_REQUEST} if len(causes) < len(errors) else set())
     if len(errors) < result.commands or len(statuses) > 1:
         return GraphqlAnswer(body, headers=headers)

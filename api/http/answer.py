@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.http.context import get_context
 from api.http.etag import make_etag, make_not_modified, match_etag, or_not_modified
 from api.http.field_values import join_lines
 from api.http.response import HeaderField, JsonResponse
@@ -122,6 +123,7 @@ async def respond_conditionally(
     key = make_key(caller.cache_key, path, media_type[1], scope["query_string"])
     found = await answer(request.app.state, caller, key, query, texts, run, if_none_match)
     if found.current_tag is not None:
+        get_context(scope).charge(values=0)  # nothing that was asked for is read or sent
         return make_not_modified(found.current_tag)
     if not found.body:
         raise NotFound()

@@ -24,7 +24,7 @@ from starlette.types import Scope
 
 from api.http.context import get_context
 from api.http.jwt import ACCESS_TOKEN, Jwt, read_jwt, verify_signature
-from api.http.rate_limit import Buckets
+from api.http.rate_limit import Buckets, Quotas
 from api.settings import Settings
 from domain.access.caller import Caller
 from domain.clients.clients import ClientStatus, read_client_status
@@ -89,7 +89,7 @@ async def confirm_client(scope: Scope, errors: Iterable[DomainError]) -> None:
 async def authenticate(request: Request) -> Caller:
     """The caller of a request, which is charged to the client's rate limit. The access token is read from the Authorization header only.
 
-    Sets `client_status` and `bucket` in the RequestContext, for the response's header fields. Planned rolls whose day has come are applied before the
+    Sets `client_status` and `quota` in the RequestContext, for the response's header fields. Planned rolls whose day has come are applied before the
     client is answered. Raises Unauthorised, QuotaExceeded and Busy.
     """
     authenticator = get_authenticator(request.app.state)
@@ -98,8 +98,8 @@ async def authenticate(request: Request) -> Caller:
     )
     context = get_context(request.scope)
     context.client_status = status = await authenticator.find_status(caller)
-    context.bucket = bucket = authenticator.buckets.find(caller.client_id, status.tenants)
-    bucket.take()
+    context.quota = quota = authenticator.quotas.find(caller.client_id, status.tenants)
+    quota.take()
     context.database_use.client = caller.client_id
     if status.tenants:
         await authenticator.due_rolls.apply(caller.client_id, status.snapshot.version)
@@ -119,7 +119,7 @@ class Authenticator:
         self._database = database
         self._base_url = base_url = settings.base_url
         self.due_rolls = DueRolls(database)
-        self.buckets = Buckets(settings.rate, settings.burst)
+        self.quotas: Quotas = Buckets(settings.rate, settings.burst)
         self._tokens: Lru[str, tuple[Caller, float]] = Lru("access tokens", MAX_TOKEN_BYTES)
         self._callers: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weigh)
         self._statuses: Lru[UUID, tuple[ClientStatus | None, float]] = Lru("clients", 4_000_000)

@@ -59,6 +59,11 @@ class Budgets:
     def __init__(self) -> None:
         self._small, self._large = Budget(MAX_IN_MEMORY, MAX_IN_MEMORY // 4), Budget(MAX_IN_MEMORY, MAX_IN_MEMORY // 2)
 
+    @property
+    def by_size(self) -> dict[str, Budget]:
+        """The budgets of small and of large bodies."""
+        return {"small": self._small, "large": self._large}
+
     def choose(self, size: int) -> Budget:
         """The budget of a body of this size."""
         return self._small if size <= MAX_OTHER_BODY else self._large
@@ -108,7 +113,7 @@ async def reserve(request: Request, budgets: Budgets, size: int, body_size: int 
     """Waits until so many bytes of memory are free, and reserves them until the response begins. They may be a part of a body of `body_size`."""
     budget = budgets.choose(body_size or size)
     context = get_context(request.scope)
-    client = context.bucket.key if context.bucket else None
+    client = context.quota.key if context.quota else None
     reserved = await budget.acquire(client, size)
     context.releases.append(lambda: budget.release(client, reserved))
 
@@ -154,8 +159,8 @@ async def read_limited(request: Request, most: int) -> Body:
     except (ClientDisconnect, OSError, RuntimeError) as problem:  # the client disconnected, or its chunked coding is malformed
         raise HttpProblem(400, "body-cut-short", "The body ended before it was whole.", {"Connection": "close"}) from problem
     finally:
-        if bucket := get_context(request.scope).bucket:
-            bucket.charge(max(read, min(counter.most, MAX_BODY_VALUES) * CHARGED_PER_VALUE) if counter else read)
+        charged = max(read, min(counter.most, MAX_BODY_VALUES) * CHARGED_PER_VALUE) if counter else read
+        get_context(request.scope).charge(body=charged)
     if counter is None:
         return Body(b"".join(chunks), read)
     if counter.is_over:
@@ -256,6 +261,7 @@ async def read_files(request: Request) -> tuple[dict[str, str], list[tuple[str, 
             "The files have at most 64 MiB, and Content-Length is required.",
             {"Connection": "close"},
         )
+    get_context(request.scope).charge(body=int(declared))
     await reserve(request, request.app.state.bodies.arriving, int(declared))
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []

@@ -30,6 +30,16 @@ class Budget:
         self._used = 0
         self._waiting: deque[_Waiting] = deque()
 
+    @property
+    def used(self) -> int:
+        """The bytes that are in use."""
+        return self._used
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
     async def acquire(self, client: Hashable, size: int) -> int:
         """Waits until so many bytes are free. Returns the number to release. Raises Busy after MAX_WAIT_SECONDS."""
         size = min(size, self._share)

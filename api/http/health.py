@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.http.context import get_context
 from api.http.problems import HttpProblem, respond
 from api.settings import Settings
 from domain.clients.signing_keys import check_signing_key
@@ -44,12 +45,19 @@ def make_routes() -> list[Route]:
     return [Route("/health/live", _get_live, methods=["GET"]), Route("/health/ready", _get_ready, methods=["GET"])]
 
 
+DRAINING = "The server stops as planned: it answers the requests that it has, and others should go elsewhere."
+
+
 async def _get_live(request: Request) -> Response:
     return Response(b'{"status":"alive"}', media_type="application/json")
 
 
 async def _get_ready(request: Request) -> Response:
     state = request.app.state
+    if state.is_draining:
+        problem = HttpProblem(503, "draining", DRAINING, {"Retry-After": RETRY_AFTER})
+        problem.issues = (Issue("draining", "draining", DRAINING),)
+        return _refuse(request, problem)
     failures = await state.readiness.find_failures(state.database)
     if (kinds := [(failure.check, failure.kind) for failure in failures]) != getattr(state, "unready", []):
         _log_change(failures)
@@ -59,7 +67,12 @@ async def _get_ready(request: Request) -> Response:
     detail = " ".join(failure.message for failure in failures)
     problem = HttpProblem(503, "not-ready", detail, {"Retry-After": RETRY_AFTER})
     problem.issues = tuple(Issue(failure.check, f"{failure.check}-not-ready", failure.message) for failure in failures)
-    return respond(problem, state.settings.base_url)
+    return _refuse(request, problem)
+
+
+def _refuse(request: Request, problem: HttpProblem) -> Response:
+    get_context(request.scope).problems.append(problem)
+    return respond(problem, request.app.state.settings.base_url)
 
 
 def _log_change(failures: tuple[Failure, ...]) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from uuid import UUID
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -15,10 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http import cors
 from api.http.auth import Unauthorised, confirm_client
-from api.http.context import get_context
+from api.http.context import RequestContext, get_context
 from api.http.field_values import check_single
-from api.http.problems import as_domain_error, respond
+from api.http.problems import QUOTA_EXCEEDED, as_domain_error, find_status, respond
 from api.http.target import check_query, keep_slashes
+from api.watch.figures import UNKNOWN_ROUTE
+from api.watch.watch import Watch
 from domain.declare.errors import Busy, DomainError
 from domain.store.database import DatabaseUse, database_use
 from domain.store.outages import OutcomeUnknown
@@ -27,6 +28,10 @@ log = structlog.get_logger()
 
 SWEEP_SECONDS = 0.5
 """Seconds between two checks of the time limits."""
+MIN_FAILURE = 500
+"""The lowest status that is a fault of the server, and an error in the log."""
+ROUTE = "route"
+"""The key of the scope at which Starlette puts the route of a request too."""
 
 
 class Router:
@@ -58,7 +63,7 @@ class Router:
             return None
         if any(name == b"origin" for name, _ in scope["headers"]):
             return None
-        scope.update(endpoint=route.endpoint, path_params=params)
+        scope.update(endpoint=route.endpoint, path_params=params, route=route)
         endpoint: Callable[[Request], Awaitable[Response]] = route.endpoint
         return endpoint
 
@@ -99,11 +104,12 @@ class TimeLimits:
 
 
 class RequestMiddleware:
-    """Gives each request an id and a time limit, turns exceptions into problems, adds the header fields of every response, and logs one line for each
-    request: method, path, client and status, never a query string or a body."""
+    """Gives each request an id and a time limit, turns exceptions into problems, adds the header fields of every response, and counts and logs each
+    request: method, route, client, tenant and status, never a query string or a body."""
 
-    def __init__(self, app: ASGIApp, base_url: str, limit: int, router: Router) -> None:
+    def __init__(self, app: ASGIApp, base_url: str, limit: int, router: Router, watch: Watch | None = None) -> None:
         self.app = app
+        self.watch = watch or Watch()
         self.base_url = base_url
         self.time_limits = TimeLimits(limit)
         self.router = router
@@ -128,8 +134,8 @@ class RequestMiddleware:
                 timing = f"db;dur={use.seconds * 1000:.1f}, app;dur={context.read_milliseconds()}"
                 raw = message["headers"]
                 raw += ((b"x-request-id", context.id.encode()), (b"server-timing", timing.encode()), *context.deprecation)
-                if context.bucket is not None:
-                    raw += context.bucket.make_headers()
+                if context.quota is not None:
+                    raw += context.quota.make_headers()
                 if endpoint is not None:
                     raw.append(cors.VARY)
                 else:
@@ -154,21 +160,45 @@ class RequestMiddleware:
             if context.status:
                 raise
             task.uncancel()
-            await respond(_describe_stop(reason, use), self.base_url)(scope, receive, send_with_headers)
+            problem = _describe_stop(reason, use)
+            context.problems.append(problem)
+            await respond(problem, self.base_url)(scope, receive, send_with_headers)
         except Exception as error:
             problem = as_domain_error(error)  # logs an unforeseen error
+            context.problems.append(problem)
             if context.status:
                 raise
-            problem = await _confirm_refusal(scope, problem)
+            problem = context.problems[-1] = await _confirm_refusal(scope, problem)
             await respond(problem, self.base_url)(scope, receive, send_with_headers)
         finally:
             self.time_limits.end(task)
             context.release_body()
             database_use.reset(use_token)
-            path, client = _make_loggable_path(scope), str(use.client) if isinstance(use.client, UUID) else None
-            figures = {"status": context.status, "bytes": context.sent, "ms": context.read_milliseconds()}
-            log.info("request", method=scope["method"], path=path, client=client, **figures)
+            self._note(scope, context, use)
             structlog.contextvars.reset_contextvars(**bound)
+
+    def _note(self, scope: Scope, context: RequestContext, use: DatabaseUse) -> None:
+        """Counts a request that has ended, and logs its line."""
+        route: Route | None = scope.get(ROUTE)
+        path, client = UNKNOWN_ROUTE if route is None else route.path, "" if context.quota is None else context.quota.key
+        seconds, status, problems = time.perf_counter() - context.begun, context.status, context.problems
+        if (counts := self.watch.counts) is not None:
+            is_over = any(problem.code == QUOTA_EXCEEDED for problem in problems)
+            cost = 0 if is_over else context.cost
+            counts.count(scope["method"], path, status, client, seconds, context.sent, use.seconds, cost)
+            for problem in problems:
+                counts.count_problem(path, find_status(problem), problem.code)
+            if is_over:
+                counts.count_refusal(client)
+        tenant = use.tenant or (None if context.client_status is None else context.client_status.snapshot.only_tenant)
+        fields: dict[str, object] = {"client": client or None, "tenant": None if tenant is None else str(tenant), "status": status}
+        fields |= {"bytes": context.sent, "ms": round(seconds * 1000, 1)}
+        if problems:
+            fields["problem"] = problems[0].code
+        if status >= MIN_FAILURE or any(find_status(problem) >= MIN_FAILURE for problem in problems):
+            log.error("request", method=scope["method"], route=path, **fields, cause=_describe_cause(problems))
+        else:
+            log.info("request", method=scope["method"], route=path, **fields)
 
 
 async def _confirm_refusal(scope: Scope, problem: DomainError) -> DomainError:
@@ -192,9 +222,13 @@ def _describe_stop(reason: str, use: DatabaseUse) -> DomainError:
     return Busy(f"{reason}; {use.describe_loss()}. A write sent again with the same Idempotency-Key is done once.")
 
 
-def _make_loggable_path(scope: Scope) -> str:
-    """The path with parameter names in place of values, which may be names or UPNs and must not be logged."""
-    if "endpoint" not in scope:
-        return f"(unknown, {len(scope['path'])} characters)"
-    values = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
-    return "/".join(values.get(part, part) for part in scope["path"].split("/"))
+def _describe_cause(problems: Iterable[DomainError]) -> str:
+    """What is known of the cause of a failure: the code of each problem, the places of its issues, and the type and SQLSTATE of the exception that it
+    was made of. The texts of exceptions are left out, since they may hold personal data."""
+    causes = []
+    for problem in problems:
+        words, error = [problem.code, *(issue.at for issue in problem.issues)], problem.__cause__
+        if error is not None:
+            words += [type(error).__name__, str(getattr(error, "sqlstate", None) or "")]
+        causes.append(" ".join(filter(None, words)))
+    return "; ".join(causes) or "unknown"

@@ -44,6 +44,7 @@ STATUS: Mapping[type[DomainError], int] = {
     DatabaseError: 503,
 }
 MIN_ERROR_STATUS, MAX_ERROR_STATUS = 400, 599
+QUOTA_EXCEEDED = "quota-exceeded"
 UNAVAILABLE_SECONDS = 10
 """Retry-After of an error of the database."""
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ class TooMany(HttpProblem):
 
     def __init__(self, wait: int) -> None:
         headers = {"Retry-After": str(wait)}
-        super().__init__(429, "quota-exceeded", "RateLimit says how much is left.", headers)
+        super().__init__(429, QUOTA_EXCEEDED, "RateLimit says how much is left.", headers)
 
 
 class ProblemUnknown(HttpProblem):
@@ -151,11 +152,12 @@ def as_domain_error(error: Exception) -> DomainError:
             issues = tuple(Issue(*issue) for issue in error.issues)
             return BadRequest("The body is not acceptable JSON.", code="json-malformed", issues=issues)
     # a database error's text and detail may hold personal data: only its kind and code are logged
-    log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=_format_traceback(error))
+    log.error("unforeseen", kind=type(error).__name__, sqlstate=getattr(error, "sqlstate", None), at=format_traceback(error))
     return HttpProblem(500, "unforeseen", "The error was noted; X-Request-Id finds it in the log.")
 
 
-def _format_traceback(error: Exception) -> str:
+def format_traceback(error: Exception) -> str:
+    """The file and line of each of the last frames of an exception."""
     trace = error.__traceback__
     frames: list[str] = []
     while trace is not None:

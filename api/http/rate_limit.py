@@ -1,11 +1,13 @@
 """Rate limits: a token bucket for each client, whose size is proportional to the number of tenants within the client's reach.
 
 One request may read from every tenant within reach, so it cannot be charged to one of them: a vendor that serves 400 trusts has 400 times the bucket
-of one school's own app. A request costs one token, and its body one more for each 100 kB, which is about 1,000 entries. Requests are not counted by
-address, because the schools of an area share one. Failed client authentication is counted by client id and address, in separate buckets.
+of one school's own app. A request costs 1 token, and in addition the values that it asks for divided by 1,000 and the bytes of its body divided by
+100,000, rounded down (RequestContext.charge). Requests are not counted by address, because the schools of an area share one. Failed client
+authentication is counted by client id and address, in separate buckets.
 
-The header fields are those of draft-ietf-httpapi-ratelimit-headers-11. The buckets belong to this process: with several workers, each would allow as
-much.
+The header fields are those of draft-ietf-httpapi-ratelimit-headers-11. The buckets belong to this process: with several servers, each allows as
+much. Whoever uses them knows `Quotas` and `Quota` alone, so that servers can share them later. Neither waits: a shared implementation leases tokens
+in the background, as many as a server uses in a second or so, and hands out what it has leased.
 """
 
 import base64
@@ -15,6 +17,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Protocol
 
 from domain.support.lru import Lru
 
@@ -22,8 +25,8 @@ MAX_BUCKETS = 5_000
 """Buckets in memory. The least recently used one is dropped first, and would most likely be full again."""
 BYTES_PER_BUCKET = 800
 """Memory of a bucket and its key, which is an id, or an id and an address."""
-BYTES_PER_TOKEN = 100_000
-"""Bytes of a body that cost one token."""
+UNIT = "cost"
+"""What a quota counts, in the parameter `qu` of the header field."""
 
 
 def find_network(address: str) -> str:
@@ -45,9 +48,38 @@ class QuotaExceeded(Exception):
         self.wait = wait
 
 
+class Quota(Protocol):
+    """The quota of one client, whose id is `key`."""
+
+    @property
+    def key(self) -> str: ...
+
+    def take(self) -> None:
+        """Takes what every request costs. Raises QuotaExceeded."""
+
+    def charge(self, cost: int) -> None:
+        """Takes what a request costs in addition, which is known once it is read: the next requests wait for it. What is negative is given back."""
+
+    def make_headers(self) -> "tuple[tuple[bytes, bytes], tuple[bytes, bytes]]":
+        """Returns the header fields RateLimit-Policy and RateLimit."""
+        ...
+
+
+class Quotas(Protocol):
+    """The quotas of all clients."""
+
+    def find(self, key: Hashable, tenants: int = 1) -> Quota:
+        """Returns the quota of a client with so many tenants within reach."""
+        ...
+
+    def read_left(self, key: Hashable) -> float | None:
+        """Returns how much of a quota is left, from 0 to 1; None where nothing is known of it."""
+        ...
+
+
 @dataclass
 class Bucket:
-    """`tokens` at the time `refilled_at`. `rate` tokens are added each second, up to `size`. After a large body, `tokens` may be below zero."""
+    """`tokens` at the time `refilled_at`. `rate` tokens are added each second, up to `size`. After a costly request, `tokens` may be below zero."""
 
     key: str
     rate: int
@@ -62,9 +94,9 @@ class Bucket:
             raise QuotaExceeded(self.wait)
         self.tokens -= 1
 
-    def charge(self, body: int) -> None:
-        """Charges for a body of so many bytes, which was read already: the next request waits for the tokens."""
-        self.tokens = max(self.tokens - body // BYTES_PER_TOKEN, -self.size)
+    def charge(self, cost: int) -> None:
+        """Takes so many tokens, even where there are none: the next request waits for them. A negative number is given back."""
+        self.tokens = min(max(self.tokens - cost, -self.size), self.size)
 
     @property
     def wait(self) -> int:
@@ -76,9 +108,14 @@ class Bucket:
     def make_headers(self) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
         """The header fields RateLimit-Policy and RateLimit."""
         wait, remaining = self.wait, max(math.floor(self.tokens), 0)
-        policy = f'"default";q={self.size};w={math.ceil(self.size / self.rate)};pk=:{self.partition}:'
+        policy = f'"default";q={self.size};w={math.ceil(self.size / self.rate)};qu="{UNIT}";pk=:{self.partition}:'
         limit = f'"default";r={remaining};t={wait};pk=:{self.partition}:'
         return (b"ratelimit-policy", policy.encode()), (b"ratelimit", limit.encode())
+
+    def read_left(self) -> float:
+        """Returns how much is left, from 0 to 1."""
+        self._refill()
+        return max(self.tokens, 0.0) / self.size
 
     @cached_property
     def partition(self) -> str:
@@ -108,3 +145,8 @@ class Buckets:
             self._buckets.put(key, bucket)
         bucket.rate, bucket.size = self._rate * shares, self._burst * shares
         return bucket
+
+    def read_left(self, key: Hashable) -> float | None:
+        """Returns how much of a bucket is left, from 0 to 1; None where there is no bucket."""
+        bucket = self._buckets.get(key)
+        return None if bucket is None else bucket.read_left()

@@ -37,8 +37,8 @@ class StreamedBody:
                     await reserve(self._request, memory.arriving, reserved, 2 * reserved)
                     reserved *= 2
         finally:
-            if bucket := get_context(self._request.scope).bucket:
-                bucket.charge(max(size, min(values, MAX_BODY_VALUES) * CHARGED_PER_VALUE))
+            charged = max(size, min(values, MAX_BODY_VALUES) * CHARGED_PER_VALUE)
+            get_context(self._request.scope).charge(body=charged)
         if size > UNRESERVED:
             await reserve(self._request, memory.processed, max(size, values * MEMORY_PER_VALUE))
         return b"".join(self._read)
@@ -50,6 +50,7 @@ class StreamedBody:
             yield self._read.pop()
         get_context(self._request.scope).release_body()
         while (piece := await self._next()) is not None:
+            get_context(self._request.scope).charge(body=len(piece))
             yield piece
 
     async def _next(self) -> bytes | None:

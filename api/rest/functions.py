@@ -9,6 +9,7 @@ from starlette.responses import Response
 from api.http.answer import Answer, Headers, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import read_files
+from api.http.context import get_context
 from api.http.response import JSON, JsonResponse
 from api.http.target import read_path
 from api.rest import csv
@@ -21,6 +22,7 @@ from domain.aggregates.query import read_query
 from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.value_types import ValueType
+from domain.read.checks import FUNCTION_VALUES
 from domain.read.prepared import REACH_VERSION
 from domain.roster.gias.command import import_gias, require_import_scope
 from domain.support.slices import run_in_slices
@@ -32,6 +34,7 @@ async def get_aggregates(request: Request) -> Response:
     """GET /v1/aggregates. The response depends on all data within the caller's reach, so the version of the whole reach decides whether a cached
     body is still the same."""
     caller = await authenticate(request)
+    get_context(request.scope).charge(values=FUNCTION_VALUES["aggregates"])
     preferred = csv.CSV if csv.accepts_csv(request) else JSON
     run = partial(_write_aggregates, request, caller)
     return await respond_conditionally(request, caller, (), REACH_VERSION, preferred, _respond_with_aggregates, run)
@@ -65,6 +68,7 @@ async def get_stored_answers(request: Request) -> Response:
     """GET /v1/idempotency-keys/{key}: the stored responses to the requests with this Idempotency-Key."""
     state, caller = request.app.state, await authenticate(request)
     check_parameters(request.query_params)
+    get_context(request.scope).charge(values=FUNCTION_VALUES["receipt"])
     answers = await read_stored_answers(state.database, caller, check_key(read_path(request, "key")), COMMANDS.values())
     return _make_private_response(answers)
 
@@ -73,6 +77,7 @@ async def get_me(request: Request) -> Response:
     """GET /v1/me: the client's grants and limits."""
     state, caller = request.app.state, await authenticate(request)
     check_parameters(request.query_params)
+    get_context(request.scope).charge(values=FUNCTION_VALUES["me"])
     return _make_private_response(await read_me(state.database, caller, state.limits))
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import authenticate
+from api.http.context import get_context
 from api.http.problems import HttpProblem
 from api.http.streamed_body import StreamedBody
 from api.http.target import read_path
@@ -21,6 +22,7 @@ from domain.access.caller import Caller
 from domain.declare.errors import Busy, DomainError, Issue, make_invalid
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, read_job
 from domain.jobs.staging import MAX_DECODED_BYTES, StagedRow, Staging
+from domain.read.checks import FUNCTION_VALUES
 from domain.write.command import Command
 from domain.write.idempotency import check_key
 
@@ -94,5 +96,6 @@ async def get_job(request: Request) -> Response:
     issues = ParameterIssues()
     first = issues.read_number(parameters.get("first"), "first", MAX_ISSUES_PER_PAGE, MAX_ISSUES_PER_PAGE)
     issues.raise_if_any()
+    get_context(request.scope).charge(values=FUNCTION_VALUES["job"])
     job = await read_job(state.database, caller, read_path(request, "id"), first, parameters.get("after"))
     return Response(msgspec.json.encode(job), headers={"Cache-Control": "no-store"}, media_type="application/json")

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from api.http.answer import Answer, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import Handler, read_json
+from api.http.context import get_context
 from api.http.response import JSON, HeaderField, JsonResponse
 from api.http.target import read_path
 from api.rest import csv
@@ -42,9 +43,10 @@ _VERSIONED_ROW = re.compile(rb'\{"version":(\d+),"row":(.*)\}', re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class ReadPlan:
-    """The compiled query of a request template. `list_query` is the list's, if it is a list."""
+    """The compiled query of a request template, and how many values it asks for. `list_query` is the list's, if it is a list."""
 
     prepared: PreparedQuery
+    values: int
     list_query: ListQuery | None
     media_type: HeaderField = JSON
     pupil_ids: tuple[PupilIdsOfRead, ...] = ()
@@ -71,6 +73,8 @@ def read_handler(make_plan: PlanMaker, make_response: Responder, resource: Resou
         key = (handle, template, caller.scopes, caller.without_school, csv.accepts_csv(request))
 
         async def respond(plan: ReadPlan) -> Response:
+            get_context(request.scope).charge(values=plan.values)
+
             async def respond_with(answer: Answer) -> JsonResponse:
                 await refuse_merged(state.database, caller, plan.pupil_ids, texts, [answer.body])
                 return await make_response(request, plan, answer)
@@ -129,8 +133,8 @@ def _plan_list(root: Query, query: ListQuery, caller: Caller, as_csv: bool) -> R
     check_scopes([root], caller)
     if as_csv:
         csv.list_columns(query)
-    check_cost([query])
-    return ReadPlan(PreparedQuery([root], caller.scopes), query, csv.CSV if as_csv else JSON, list_pupil_ids([root]))
+    values = check_cost([query])
+    return ReadPlan(PreparedQuery([root], caller.scopes), values, query, csv.CSV if as_csv else JSON, list_pupil_ids([root]))
 
 
 def lookup_handler(resource: Resource) -> Handler:
@@ -145,6 +149,7 @@ def lookup_handler(resource: Resource) -> Handler:
         except PartlyRead as problem:
             raise await add_unknown_codes(problem, state.database, caller, state.cursors) from None
         plan = _plan_list(query, query, caller, False)
+        get_context(request.scope).charge(values=plan.values)
         (body,), _ = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
         await refuse_merged(state.database, caller, plan.pupil_ids, (), [body])
         return await _respond_with_list(request, plan, Answer(body or b""))
@@ -185,10 +190,10 @@ def row_handler(resource: Resource) -> Handler:
         row_key = decode_key(resource, id_)
         root = RowQuery(resource, row_key or (), row)
         check_scopes([root], caller)
-        check_cost([root])
+        values = check_cost([root])
         if row_key is None:
             raise NotFound()
-        return ReadPlan(PreparedQuery([root], caller.scopes), None, pupil_ids=list_pupil_ids([root]))
+        return ReadPlan(PreparedQuery([root], caller.scopes), values, None, pupil_ids=list_pupil_ids([root]))
 
     return read_handler(make_plan, _respond_with_row, resource)
 

@@ -1,4 +1,5 @@
-"""`python -m api.server DESCRIPTOR`: the supervisor process, which `serve` starts once its socket is open.
+"""`python -m api.server DESCRIPTOR [DESCRIPTOR]`: the supervisor process, which `serve` starts once its socket is open. The second socket is that of
+the operations port.
 
 It does not import the application, whose modules take much memory.
 """
@@ -9,4 +10,4 @@ import sys
 from api.server.supervisor import supervise
 
 if __name__ == "__main__":
-    sys.exit(supervise(socket.socket(fileno=int(sys.argv[1]))))
+    sys.exit(supervise(*(socket.socket(fileno=int(descriptor)) for descriptor in sys.argv[1:])))

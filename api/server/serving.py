@@ -18,6 +18,8 @@ from api.http.problems import HttpProblem
 from api.server.head import MalformedRequest
 from api.server.protocol import StrictProtocol
 from api.server.supervisor import BACKLOG
+from api.watch.figures import MALFORMED_ROUTE
+from api.watch.requests import RequestCounts
 from domain.declare.errors import DomainError
 
 GRACE_SECONDS = 8
@@ -61,6 +63,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._respond = respond
+        self.counts: RequestCounts | None = None
         self.on_started: Callable[[], object] = lambda: None
         self.unsent = 0
         self._limit = limit
@@ -92,7 +95,9 @@ class Server(uvicorn.Server):
 
     def refuse(self, malformed: MalformedRequest) -> bytes:
         """Returns the response to a malformed request, which does not reach the application."""
-        log.info("request", path="(malformed)", status=malformed.status)
+        log.info("request", route=MALFORMED_ROUTE, status=malformed.status, problem=malformed.code)
+        if self.counts is not None:
+            self.counts.count_malformed(malformed.status)
         response = self._respond(HttpProblem(malformed.status, malformed.code, malformed.detail))
         request_id = (b"x-request-id", secrets.token_hex(16).encode())
         fields = [*self.server_state.default_headers, *response.raw_headers, request_id, (b"connection", b"close")]

@@ -18,11 +18,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from api.server.log_lines import write_line
+from api.watch.board import create_memory
+
+if TYPE_CHECKING:
+    from api.server.operations import Watched
 
 BACKLOG = 2_048
 SEND_BUFFER = 262_144
 """Bytes of each response that the kernel buffers for a client. Without a limit it buffers megabytes."""
+DRAIN_SECONDS = 2.0
+"""Time between a planned stop (SIGTERM, SIGHUP) and the end of the listening, unless MARKONCE_DRAIN_SECONDS says
+otherwise. Meanwhile requests are answered, and /health/ready is 503 `draining`."""
 STOP_SECONDS = 12.0
 """Time after which a stopping worker is killed. Its requests have less time (serving.py)."""
 SETTLED_SECONDS = 5.0
@@ -51,7 +60,7 @@ def retry(attempt: Callable[[], T]) -> T:
         time.sleep(0.05)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, advice: str = "choose another with --port (make demo PORT=…)") -> socket.socket:
     """Returns a listening socket. Raises OSError, with advice, where the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
@@ -74,21 +83,36 @@ def listen(host: str, port: int) -> socket.socket:
             reason = "is not a port number"
         else:
             reason = "is in use" if problem.errno == errno.EADDRINUSE else f"cannot be had ({problem.strerror})"
-        raise OSError(f"Port {port} on {host} {reason}: choose another with --port (make demo PORT=…).") from problem
+        raise OSError(f"Port {port} on {host} {reason}: {advice}.") from problem
 
 
-def supervise(listener: socket.socket) -> int:
-    """Serves until SIGINT, SIGTERM or SIGHUP, and returns the exit status. Only the main thread may call it."""
+def supervise(listener: socket.socket, operations: socket.socket | None = None) -> int:
+    """Serves until SIGINT, SIGTERM or SIGHUP, and returns the exit status. `operations` is the socket of the operations
+    port. Only the main thread may call it."""
     with listener, _catch_signals() as signals:
-        return _Supervisor(listener, signals).run()
+        watched = None
+        if operations is not None:  # whose modules and figures take memory
+            from api.server.operations import Watched, read_base_url, serve_operations
+
+            watched = Watched(listener.getsockname(), read_base_url())
+            serve_operations(operations, watched)
+        return _Supervisor(listener, signals, watched).run()
+
+
+def read_drain_seconds() -> float:
+    """Returns the seconds between a planned stop and the end of the listening. The setting was checked by `serve`."""
+    text = os.environ.get("MARKONCE_DRAIN_SECONDS", "")
+    return float(text) if text.isascii() and text.isdigit() else DRAIN_SECONDS
 
 
 @dataclass
 class _Signals:
-    """The signals received. Each makes `descriptor` readable; `stops` counts those that stop the server."""
+    """The signals received. Each makes `descriptor` readable; `stops` counts those that stop the server, and `last` is the
+    last of them."""
 
     descriptor: int
     stops: int = 0
+    last: int = 0
 
 
 @contextmanager
@@ -98,7 +122,8 @@ def _catch_signals() -> Iterator[_Signals]:
     signals = _Signals(reading)
 
     def count_stop(number: int, frame: object) -> None:
-        signals.stops += number != signal.SIGCHLD
+        if number != signal.SIGCHLD:
+            signals.stops, signals.last = signals.stops + 1, number
 
     # nohup ignores SIGHUP
     stopping = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN or number is signal.SIGTERM]
@@ -115,8 +140,9 @@ def _catch_signals() -> Iterator[_Signals]:
 
 
 class _Supervisor:
-    def __init__(self, listener: socket.socket, signals: _Signals) -> None:
-        self._listener, self._signals = listener, signals
+    def __init__(self, listener: socket.socket, signals: _Signals, watched: "Watched | None") -> None:
+        self._listener, self._signals, self._watched = listener, signals, watched
+        self._board: int | None = None
         self._lifeline, self._workers_end = socket.socketpair()
         self._serves_since: float | None = None
 
@@ -129,23 +155,35 @@ class _Supervisor:
                 self._wait()
             if self._signals.stops:
                 self._stop(worker)
+                self._end_board()
                 break
+            self._end_board()
             settled = self._serves_since is not None and time.monotonic() - self._serves_since > SETTLED_SECONDS
             failed_starts = 0 if self._serves_since is not None else failed_starts + 1
             failures = 0 if settled else failures + 1
             ending = (
                 f"was ended by signal {-worker.returncode}" if worker.returncode < 0 else f"ended with status {worker.returncode}"
             )
+            facts = {"worker": worker.pid, "failures": failures}
             if failed_starts >= MAX_FAILED_STARTS or failures >= MAX_FAILURES:
-                _print_error(f"The worker {ending}, the last of {failures} that failed one after another: the server stops.")
+                text = f"The worker {ending}, the last of {failures} that failed one after another: the server stops."
+                write_line("error", text, **facts)
                 return 1
-            _print_error(f"The worker {ending}. It is started again.")
+            write_line("error", f"The worker {ending}. It is started again.", **facts)
+            if self._watched is not None:
+                self._watched.failures += 1
             self._wait(PAUSE_SECONDS if failures else 0)
+        write_line("info", "server stopped")
         return 0
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._serves_since = None
-        inherited = (self._listener.fileno(), self._workers_end.fileno())
+        inherited = [self._listener.fileno(), self._workers_end.fileno()]
+        if self._watched is not None:
+            self._board = create_memory()
+            inherited.append(self._board)
+            self._watched.totals.add(self._board)
+            self._watched.starts += 1
         command = [sys.executable, "-m", "api.server.worker", *map(str, inherited)]
         # The worker has its own process group, since Ctrl-C is for the supervisor, which then stops the worker. It has no
         # session of its own, which Linux would schedule separately.
@@ -159,16 +197,33 @@ class _Supervisor:
         if self._lifeline.fileno() in readable:
             self._lifeline.recv(1)
             self._serves_since = time.monotonic()
+            if self._watched is not None:
+                self._watched.is_serving = True
+
+    def _end_board(self) -> None:
+        """Keeps what the worker, which has ended, has counted."""
+        if self._watched is not None and self._board is not None:
+            self._watched.is_serving = False
+            self._watched.totals.retire(self._board)
+            self._board = None
 
     def _stop(self, worker: "subprocess.Popen[bytes]") -> None:
-        """Stops the worker. It may end its requests, until STOP_SECONDS have passed or a second signal arrives."""
+        """Stops the worker. It may end its requests, until STOP_SECONDS have passed or a second signal arrives.
+
+        A planned stop first lets the proxies in front know: for DRAIN_SECONDS requests are answered as before. Ctrl-C is
+        somebody's who waits.
+        """
+        write_line("info", "server stopping", signal=signal.Signals(self._signals.last).name)
+        if self._watched is not None:
+            self._watched.is_draining = True
+        if self._serves_since is not None and self._signals.last != signal.SIGINT and (seconds := read_drain_seconds()):
+            worker.send_signal(signal.SIGUSR1)
+            until, stops = time.monotonic() + seconds, self._signals.stops
+            while worker.poll() is None and self._signals.stops == stops and (left := until - time.monotonic()) > 0:
+                self._wait(left)
         worker.terminate()
         deadline, stops = time.monotonic() + STOP_SECONDS, self._signals.stops
         while worker.poll() is None:
             if time.monotonic() > deadline or self._signals.stops > stops:
                 worker.kill()
             self._wait(max(0.0, deadline - time.monotonic()) or 0.1)
-
-
-def _print_error(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

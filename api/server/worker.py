@@ -1,5 +1,5 @@
-"""`python -m api.server.worker LISTENER LIFELINE`: the worker process, which its supervisor starts. The arguments are
-file descriptors."""
+"""`python -m api.server.worker LISTENER LIFELINE [BOARD]`: the worker process, which its supervisor starts. The arguments
+are file descriptors; there is a board for its figures where there is an operations port."""
 
 import asyncio
 import gc
@@ -8,27 +8,44 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from threading import Thread
+from typing import TYPE_CHECKING
+
+from api.watch.board import Board
+from api.watch.requests import RequestCounts
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from api.server.serving import Server
 
 RESERVED_DESCRIPTORS = 128
 """File descriptors for the database, logs and files, which connections of clients may not use."""
 
 
-def main(listener: int, lifeline: int) -> None:
+def main(listener: int, lifeline: int, board: int | None = None) -> None:
     """Serves until SIGINT or SIGTERM. Prints an error and exits with 1 where it cannot start."""
     Thread(target=_exit_with_supervisor, args=(lifeline,), daemon=True).start()
     gc.disable()  # until the modules are there, which are never freed
+    import structlog
     import uvloop  # after the thread has started, since imports take a second
 
+    from api.http.problems import format_traceback
     from api.logs import configure_logging
     from api.settings import SettingsError
     from domain.declare.errors import DomainError
 
     configure_logging()
     try:
-        uvloop.run(_serve(socket.socket(fileno=listener), lifeline))
+        uvloop.run(_serve(socket.socket(fileno=listener), lifeline, board))
     except (SettingsError, DomainError, OSError) as problem:
-        sys.exit(f"error: {getattr(problem, 'detail', None) or problem}")
+        structlog.get_logger().error("worker cannot start", cause=f"error: {getattr(problem, 'detail', None) or problem}")
+        sys.exit(1)
+    except Exception as problem:  # whose text may hold personal data
+        structlog.get_logger().error("worker failed", kind=type(problem).__name__, at=format_traceback(problem))
+        sys.exit(1)
 
 
 def _exit_with_supervisor(lifeline: int) -> None:
@@ -39,7 +56,7 @@ def _exit_with_supervisor(lifeline: int) -> None:
         os._exit(1)
 
 
-async def _serve(listener: socket.socket, lifeline: int) -> None:
+async def _serve(listener: socket.socket, lifeline: int, board: int | None) -> None:
     from api.app import build_app
     from api.http.problems import respond
     from api.server.serving import MAX_CONNECTIONS, Server
@@ -52,12 +69,32 @@ async def _serve(listener: socket.socket, lifeline: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
-    async with app.router.lifespan_context(app):
+    loop.add_signal_handler(signal.SIGUSR1, setattr, app.state, "is_draining", True)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        if board is not None:
+            await stack.enter_async_context(_sample(app, server, board))
         gc.collect()
         gc.freeze()  # modules are never freed, so the garbage collector need not scan them
         gc.enable()
         server.on_started = lambda: os.write(lifeline, b"!")  # the worker's message that it serves
         await server.serve([listener])
+
+
+@asynccontextmanager
+async def _sample(app: "Starlette", server: "Server", board: int) -> AsyncIterator[None]:
+    """Counts requests, and samples all else, on the board of this worker."""
+    from api.http.sampling import Sampler
+
+    counts = app.state.watch.counts = server.counts = RequestCounts(Board(board))
+    state = server.server_state
+    sampling = asyncio.create_task(Sampler(counts.board, counts, app.state, state.connections.__len__, state.tasks.__len__).run())
+    try:
+        yield
+    finally:
+        sampling.cancel()
+        with suppress(asyncio.CancelledError):
+            await sampling
 
 
 def raise_descriptor_limit() -> int:
@@ -71,4 +108,4 @@ def raise_descriptor_limit() -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

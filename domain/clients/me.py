@@ -103,7 +103,9 @@ class GraphqlLimits(Output, kw_only=True):
 class Limits(Output, kw_only=True):
     """Limits of one request: rows of a page, at the top and nested, and how many (`defaultFirst`) where no `first` is
     sent; entries of a batch; bytes of a batch and of any other body, and JSON values in either; values of one filter and
-    of all filters; how many values a response could hold. And the rate limit of a client, for each tenant it reaches."""
+    of all filters; how many `values` a response could hold, which `cost` says too for a version more. And the rate limit of a client, for each tenant it reaches: a request
+    costs 1, and in addition the values that it asks for divided by 1,000 and the bytes of its body divided by 100,000, rounded
+    down."""
 
     first: int
     nested_first: int
@@ -114,6 +116,7 @@ class Limits(Output, kw_only=True):
     body_values: int
     filter_values: int
     filter_values_in_all: int
+    values: int
     cost: int
     requests_per_second: int
     burst: int

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from domain.access.caller import Caller
 from domain.access.standing import check_standing
@@ -32,6 +33,11 @@ MakeReader = Callable[[str, Command, Mapping[str, Any], str | None], ReadRow]
 """Returns how the rows of a stream are read, by its media type, command, head and header line."""
 
 UNKNOWN_SCHOOL = "The school of a row is not known: its pupil may be of any, so that no pupil may be taken off roll."
+
+
+log = structlog.get_logger()
+batch_counts: Counter[str] = Counter(dict.fromkeys((APPLIED, REFUSED, FAILED), 0))
+"""How many batches of a school this process has applied or refused, and how many jobs it has ended as failed."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,10 @@ async def apply_next(database: Database, job: ClaimedJob) -> bool:
             except DomainError as problem:  # the client is revoked, or its grants have ended
                 arguments = job.client_id, job.id, problem.code
                 await database.run_transaction(job.client_id, lambda connection: connection.execute(_FAIL, *arguments))
+                batch_counts[FAILED] += 1
+                log.warning(
+                    "job failed", job=str(job.id), client=str(job.client_id), operation=job.command.operation, problem=problem.code
+                )
                 return False
             await _apply_school(database, job, school_id)
         await database.run_transaction(job.client_id, lambda connection: connection.execute(_RELEASE, job.client_id, job.id))
@@ -151,6 +161,7 @@ async def _apply_school(database: Database, job: ClaimedJob, school_id: UUID) ->
             raise make_invalid([Issue("complete", ROW_OF_NOBODY, UNKNOWN_SCHOOL)])
         command = replace(job.command, run=partial(_run, job=job, school_id=school_id))
         await perform(database, command, job.caller, batch)
+        batch_counts[APPLIED] += 1
     except _Finished:
         pass
     except Busy:
@@ -270,3 +281,6 @@ async def _refuse(database: Database, job: ClaimedJob, school_id: UUID, issues: 
         await connection.execute(_DELETE, job.client_id, job.id, school_id, last)
 
     await database.run_transaction(job.client_id, work)
+    batch_counts[REFUSED] += 1
+    facts = {"job": str(job.id), "client": str(job.client_id), "operation": job.command.operation, "school": str(school_id)}
+    log.warning("job refused a school", **facts, problem=code, issues=len(issues))

@@ -11,6 +11,7 @@ that is never committed.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -25,9 +26,10 @@ from domain.store.ledger import Ledger
 from domain.store.ledger_notes import collect_notes, give_up_entries, write_notes
 from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
 from domain.store.pool import Connection as Connection
-from domain.store.pool import Pool
+from domain.store.pool import Pool, PoolCounts
 from domain.store.roles import find_role_fault
 from domain.store.schema import STALE_PLANS
+from domain.store.statement_times import StatementTime, record_statements
 from domain.store.urls import CONNECT_ERRORS, connect, describe_failure, open_connection, require_url
 from domain.support.lru import Lru
 
@@ -47,6 +49,11 @@ MAX_REMEMBERED_STATEMENTS = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
 """How long a request waits for a connection, and how long connecting may take."""
 ROLLBACK_SECONDS = 2.0
+LOCK_TIMEOUT = "lock-timeout"
+FAILURES = (LOCK_TIMEOUT, "timeout", "rejected", "lost")
+"""The kinds of failures that are counted: a lock or an answer did not come in time, PostgreSQL rejected a statement for a
+transient reason, the connection was lost.
+"""
 LOCKED_BY_OTHERS = "Other writes to the same schools are running."
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
@@ -64,13 +71,16 @@ class DatabaseUse:
     """One request's use of the database.
 
     `seconds` are spent with the database, including the wait for a connection. `has_committed` says that a transaction
-    was committed, and `is_committing` that COMMIT was sent and not answered yet.
+    was committed, and `is_committing` that COMMIT was sent and not answered yet. `tenant` is the one tenant whose data it
+    uses, where that is known. `times` collects its statements where the request is traced.
     """
 
     seconds: float = 0.0
     client: Hashable | None = None
     has_committed: bool = False
     is_committing: bool = False
+    tenant: UUID | None = None
+    times: list[StatementTime] | None = None
     sharers: "Sequence[DatabaseUse]" = ()
     """The uses of the requests that share this one's transaction."""
 
@@ -114,6 +124,8 @@ class Database:
         self._pool = pool
         self.ledger = ledger
         self._write_limit = f"{write_seconds}s"
+        self.failures = Counter(dict.fromkeys(FAILURES, 0))
+        """How often the database was unavailable to a request, by kind."""
         self._recent_statements: Lru[int, bool] = Lru(
             "statements that ran", MAX_REMEMBERED_STATEMENTS * 300, weigh=lambda key, value: 64
         )
@@ -176,6 +188,23 @@ class Database:
     async def close(self) -> None:
         await self._pool.close()
 
+    def count_pool(self) -> PoolCounts:
+        """Returns what the pool of connections does now."""
+        return self._pool.count()
+
+    def _describe_outage(self, error: Exception, use: DatabaseUse) -> Busy:
+        """Returns the error for the client, without PostgreSQL's own text, and counts its kind."""
+        if is_lock_timeout(error):
+            kind, detail = LOCK_TIMEOUT, LOCKED_BY_OTHERS
+        elif is_timeout(error):
+            kind, detail = "timeout", "The database did not answer in time."
+        elif is_rejection(error):
+            kind, detail = "rejected", f"The database cannot do this at the moment; {use.describe_loss()}."
+        else:
+            kind, detail = "lost", f"The connection to the database was lost; {use.describe_loss()}."
+        self.failures[kind] += 1
+        return Busy(detail)
+
     @asynccontextmanager
     async def _connection(self, *, is_writing: bool = False) -> AsyncIterator[Connection]:
         """Lends a connection of the pool. Raises Busy if PostgreSQL is unavailable or a lock times out; other errors
@@ -187,18 +216,22 @@ class Database:
         begun = time.perf_counter()
         try:
             connection = await self._pool.acquire(POOL_SECONDS, use.client, is_writing=is_writing)
-            yield connection
+            if use.times is None:
+                yield connection
+            else:
+                with record_statements(connection, use.times, time.perf_counter() - begun):
+                    yield connection
             is_reusable = True
         except (OutcomeUnknown, *STALE_PLANS):  # is_reusable stays False: its other prepared statements are stale too
             raise
         except LOST as problem:
             if isinstance(problem, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
                 raise  # an incorrect call of asyncpg
-            raise _describe_outage(problem, use) from problem
+            raise self._describe_outage(problem, use) from problem
         except Exception as problem:
             is_reusable = is_rejection(problem) or not isinstance(problem, asyncpg.PostgresError)
             if is_outage(problem) or is_lock_timeout(problem):
-                raise _describe_outage(problem, use) from problem
+                raise self._describe_outage(problem, use) from problem
             raise
         finally:
             if connection is not None:
@@ -300,17 +333,6 @@ class Database:
             await give_up_entries(self.ledger, entries)
             raise
         return result
-
-
-def _describe_outage(error: Exception, use: DatabaseUse) -> Busy:
-    """Returns the error for the client, without PostgreSQL's own text."""
-    if is_lock_timeout(error):
-        return Busy(LOCKED_BY_OTHERS)
-    if is_timeout(error):
-        return Busy("The database did not answer in time.")
-    if is_rejection(error):
-        return Busy(f"The database cannot do this at the moment; {use.describe_loss()}.")
-    return Busy(f"The connection to the database was lost; {use.describe_loss()}.")
 
 
 async def _roll_back(connection: Connection) -> None:

@@ -32,6 +32,22 @@ class Loan:
     may_open: bool = True
 
 
+@dataclass(frozen=True)
+class PoolCounts:
+    """What a pool does now, and how often requests have waited for it: `waits` in all, `waited` in seconds, and
+    `timeouts` of them in vain. `failures` are connections that could not be opened."""
+
+    size: int
+    lent: int
+    writing: int
+    idle: int
+    waiting: int
+    waits: int
+    waited: float
+    timeouts: int
+    failures: int
+
+
 class _Permit:
     """The right to open one more connection."""
 
@@ -57,6 +73,8 @@ class Pool:
         self._in_use = {False: 0, True: 0}
         """Connections in use, by whether they write. Those that write count for both kinds."""
         self._by_client: dict[bool, Counter[Hashable]] = {False: Counter(), True: Counter()}
+        self._waits = self._timeouts = self._failures = 0
+        self._waited = 0.0
         self._max = {False: size, True: max(size // 2, 1)}
         self._max_of_client = {kind: limit - max(limit // 5, 1) if limit > 1 else 1 for kind, limit in self._max.items()}
 
@@ -103,6 +121,20 @@ class Pool:
             closing = asyncio.get_running_loop().create_task(self._close(connection))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+    def count(self) -> PoolCounts:
+        """Returns what the pool does now."""
+        return PoolCounts(
+            self._max[False],
+            self._in_use[False],
+            self._in_use[True],
+            len(self._idle),
+            sum(map(len, self._waiting.values())),
+            self._waits,
+            self._waited,
+            self._timeouts,
+            self._failures,
+        )
 
     async def close(self) -> None:
         """Closes the idle connections, and cuts those in use."""
@@ -151,6 +183,7 @@ class Pool:
         try:
             connection = await self._connect()
         except BaseException:
+            self._failures += 1
             self._count(loan, -1)
             self._unopened += 1
             self._serve()
@@ -164,14 +197,18 @@ class Pool:
         key = loan.client, loan.is_writing
         self._waiting.setdefault(key, {})[waiter] = loan
         timer = loop.call_at(until, _give_up, waiter)
+        begun = loop.time()
+        self._waits += 1
         try:
             return await waiter
-        except BaseException:
+        except BaseException as problem:
+            self._timeouts += isinstance(problem, TimeoutError)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:  # granted at the moment when waiting ended
                 self._return(loan, waiter.result())
             raise
         finally:
             timer.cancel()
+            self._waited += loop.time() - begun
             self._leave(key, waiter)
 
     def _leave(self, key: tuple[Hashable | None, bool], waiter: "asyncio.Future[Granted]") -> None:

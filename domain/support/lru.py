@@ -53,6 +53,7 @@ class Lru(Generic[K, V]):
     ) -> None:
         self.name, self.limit, self.entries = name, limit, entries
         self.weight = 0
+        self.hits = self.misses = 0
         self._share = share
         self._weigh = weigh or self._measure
         self._beyond = beyond
@@ -70,7 +71,9 @@ class Lru(Generic[K, V]):
         """Returns the value, or None, and marks its entry as used last."""
         entry = self._by_key.get(key)
         if entry is None:
+            self.misses += 1
             return None
+        self.hits += 1
         ends = self._ends
         if (last := ends.before) is not entry:
             before, after = entry.before, entry.after

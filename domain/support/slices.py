@@ -58,6 +58,11 @@ def _get_turns() -> _Turns:
     return _turns.get(loop) or _turns.setdefault(loop, _Turns())
 
 
+def count_waiting() -> int:
+    """Returns how many long pieces of work wait for their next slice in this event loop."""
+    return len(_get_turns()._waiting)
+
+
 def run_at_once(steps: Steps[T]) -> T:
     """Runs long work without interruption, as on the command line. Returns its result."""
     while True:

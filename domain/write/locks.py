@@ -1,11 +1,24 @@
 """The schools that a write locks, and the data versions that it increments."""
 
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from uuid import UUID
 
-from domain.store.database import Connection
+from domain.store.database import Connection, database_use
+
+
+@dataclass
+class LockWaits:
+    """How often the process has locked schools, and the seconds that this took."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+
+lock_waits = LockWaits()
 
 _tracked: ContextVar["list[SchoolLocks] | None"] = ContextVar("tracked_locks", default=None)
 
@@ -34,14 +47,21 @@ class SchoolLocks:
         self.tenant_id = tenant_id
         self.school_ids: list[UUID] = []
         self.has_incremented = False
+        if (use := database_use.get()) is not None:
+            use.tenant = tenant_id
         if (tracked := _tracked.get()) is not None:
             tracked.append(self)
 
     async def lock(self, school_ids: Collection[UUID], pupil_ids: Collection[UUID]) -> None:
         """Locks these schools and every school where these pupils are or were on roll."""
-        locked = await self.connection.fetchval(
-            "SELECT lock_schools($1, $2, $3)", self.tenant_id, list(school_ids), list(pupil_ids)
-        )
+        begun = time.perf_counter()
+        lock_waits.count += 1
+        try:
+            locked = await self.connection.fetchval(
+                "SELECT lock_schools($1, $2, $3)", self.tenant_id, list(school_ids), list(pupil_ids)
+            )
+        finally:
+            lock_waits.seconds += time.perf_counter() - begun
         self.school_ids = locked or []
 
     async def increment_versions(self) -> None:
