@@ -60,7 +60,7 @@ FIGURES = {
     "markonce_pool_timeouts_total": Figure(COUNTER, "Waits for a connection that were in vain."),
     "markonce_pool_connect_failures_total": Figure(COUNTER, "Connections that could not be opened."),
     "markonce_database_failures_total": Figure(
-        COUNTER, "Uses of the database that failed: lock-timeout, timeout, rejected, lost.", ("kind",)
+        COUNTER, "Uses of the database that failed: lock_timeout, timeout, rejected, lost.", ("kind",)
     ),
     "markonce_school_locks_total": Figure(COUNTER, "Writes that locked schools."),
     "markonce_school_lock_seconds_total": Figure(COUNTER, "Time that writes have waited for the locks of schools."),

@@ -103,9 +103,9 @@ class GraphqlLimits(Output, kw_only=True):
 class Limits(Output, kw_only=True):
     """Limits of one request: rows of a page, at the top and nested, and how many (`defaultFirst`) where no `first` is
     sent; entries of a batch; bytes of a batch and of any other body, and JSON values in either; values of one filter and
-    of all filters; how many `values` a response could hold, which `cost` says too for a version more. And the rate limit of a client, for each tenant it reaches: a request
-    costs 1, and in addition the values that it asks for divided by 1,000 and the bytes of its body divided by 100,000, rounded
-    down."""
+    of all filters; how many `values` a response could hold, which `cost` says too for a version more. And the rate limit of
+    a client, for each tenant it reaches: a request costs 1, and in addition the values that it asks for divided by 1,000 and
+    the bytes of its body divided by 100,000, rounded down."""
 
     first: int
     nested_first: int

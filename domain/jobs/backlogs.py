@@ -5,7 +5,7 @@ from typing import NamedTuple
 from domain.store.database import Database
 from domain.support import clock
 
-JOBS, ROLLS = "jobs", "planned-rolls"
+JOBS, ROLLS = "jobs", "planned_rolls"
 
 
 class Backlogs(NamedTuple):
@@ -28,6 +28,6 @@ async def read_backlogs(database: Database) -> Backlogs:
     return Backlogs(
         {kind: found[kind][0] for kind in ("receiving", "queued", "running")},
         {kind: found[kind] for kind in (JOBS, ROLLS)},
-        found["staged-bytes"][0],
+        found["staged_bytes"][0],
         None if register is None else int(register),
     )

@@ -102,7 +102,9 @@ def count_values(query: Query) -> int:
     if isinstance(query, RowQuery):
         return _count_fields(query.fields)
     counting = COUNT_COST if _counts_all(query.fields) else 0
-    return query.resource.weight + counting + max(query.first, 1) * max(_count_fields(query.fields), 1)
+    of_row = sum(_count_fields(field.fields) for _, field in query.fields if isinstance(field, PageRows))
+    of_page = sum(_count_field(field) for _, field in query.fields if not isinstance(field, PageRows))
+    return query.resource.weight + counting + of_page + max(query.first, 1) * max(of_row, 1)
 
 
 def _count_fields(fields: OutputFields) -> int:

@@ -49,7 +49,7 @@ MAX_REMEMBERED_STATEMENTS = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
 """How long a request waits for a connection, and how long connecting may take."""
 ROLLBACK_SECONDS = 2.0
-LOCK_TIMEOUT = "lock-timeout"
+LOCK_TIMEOUT = "lock_timeout"
 FAILURES = (LOCK_TIMEOUT, "timeout", "rejected", "lost")
 """The kinds of failures that are counted: a lock or an answer did not come in time, PostgreSQL rejected a statement for a
 transient reason, the connection was lost.

@@ -251,7 +251,7 @@ async def test_refused_tokens_cost_no_quota_and_no_statements(office: Office) ->
     token = (await office.honest("secret")).json()["access_token"]
     bearer, seen = {"Authorization": f"Bearer {token}"}, office.here.statements.seen
     assert (await office.at(HERE).get("/v1/me", headers=bearer)).status_code == 200
-    bucket = office.app.state.authenticator.buckets.find(UUID(office.with_secret))
+    bucket = office.app.state.authenticator.quotas.find(UUID(office.with_secret))
     left = bucket.tokens
     header, claims, signature = token.split(".")
     strangers = [signer_of(office.with_secret).headed(typ="at+jwt", kid=f"unknown {i}") for i in range(50)]

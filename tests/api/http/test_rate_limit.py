@@ -9,11 +9,12 @@ import httpx2
 import pytest
 
 from api.http import rate_limit
+from api.http.context import RequestContext
 from api.http.rate_limit import Buckets, QuotaExceeded
 from domain.clients import clients, grants
 from domain.declare.ids import new_id
 from domain.store import embedded
-from domain.store.database import Database
+from domain.store.database import Database, DatabaseUse
 from tests.fixtures.databases import Databases, fresh_database
 from tests.fixtures.server import Server, serving
 
@@ -41,7 +42,7 @@ def test_the_rate_limit_is_in_every_answer_and_ends_in_429(tight: Server) -> Non
         answers = [busy.get("/v1/schools" if i % 2 else "/v1/schools?nonsense=1") for i in range(20 * BURST)]
         first, refused = answers[0], next(answer for answer in answers if answer.status_code == 429)
         key = base64.b64encode(tight.secrets["busy"][0].encode()).decode()
-        assert first.headers["ratelimit-policy"] == f'"default";q={BURST};w={BURST // RATE};pk=:{key}:'
+        assert first.headers["ratelimit-policy"] == f'"default";q={BURST};w={BURST // RATE};qu="cost";pk=:{key}:'
         assert remaining(first) == BURST - 1
         assert {answer.status_code for answer in answers} == {
             400,
@@ -113,7 +114,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def taken(bucket: rate_limit.Bucket) -> int:
     """How many can be taken now."""
-    for count in range(10_000):
+    for count in range(20_000):
         try:
             bucket.take()
         except QuotaExceeded:
@@ -137,19 +138,35 @@ def test_a_bucket_empties_and_fills(clock: Clock) -> None:
     assert taken(bucket) == 10
 
 
-def test_a_large_body_costs_more_and_is_waited_for_afterwards(clock: Clock) -> None:
+def test_a_costly_request_is_waited_for_afterwards(clock: Clock) -> None:
     bucket = fresh(rate=2, size=10)
     bucket.take()
-    bucket.charge(90_000)
     assert taken(bucket) == 9
     clock.now += 5
     bucket.take()
-    bucket.charge(1_500_000)
+    bucket.charge(15)
     assert bucket.wait == 4  # 15 more than the 9 it held are owed: 6, and one is wanted
     assert dict(bucket.make_headers())[b"ratelimit"].decode().startswith('"default";r=0;t=4;')
-    bucket.charge(10**9)
+    bucket.charge(10**4)
     clock.now += 6
     assert taken(bucket) == 2  # never is more owed than a full bucket
+    bucket.charge(-100)
+    assert bucket.read_left() == 1  # and never is more there
+
+
+@pytest.mark.parametrize(
+    ("values", "body", "cost"),
+    [(0, 0, 1), (999, 0, 1), (1000, 0, 2), (0, 99_999, 1), (600, 60_000, 2), (400, 60_000, 2), (399, 60_000, 1)],
+)
+def test_the_shares_of_values_and_bytes_are_added_and_rounded_down(clock: Clock, values: int, body: int, cost: int) -> None:
+    """In whichever order they become known. Values that are charged again replace those before, and a 304 asks for none."""
+    for steps in ((("values", values), ("body", body)), (("body", body), ("values", 10**6), ("values", values))):
+        context = RequestContext("id", DatabaseUse(), quota=fresh(rate=1, size=10**4))
+        assert context.quota is not None
+        context.quota.take()
+        for name, number in steps:
+            context.charge(**{name: number})  # type: ignore[arg-type]
+        assert (context.cost, taken(context.quota)) == (cost, 10**4 - cost)  # type: ignore[arg-type]
 
 
 def test_memory_is_bounded_and_the_busy_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,14 @@ async def test_a_request_keeps_its_id_and_is_logged_with_what_it_cost(small_trus
             answer = await client.get("/v1/schools?fields=name", headers={"X-Request-Id": sent})
         assert answer.headers["X-Request-Id"] == sent
         (line,) = (line for line in lines if line["status"] != 304)  # which the client of the tests asks for by itself
-        assert (line["request_id"], line["path"], line["status"], line["bytes"]) == (sent, "/v1/schools", 200, len(answer.content))
+        assert (line["request_id"], line["route"], line["status"], line["bytes"]) == (sent, "/v1/schools", 200, len(answer.content))
         assert line["client"] == small_trust.credentials["vendor"][0]
+        assert line["tenant"] == str(small_trust.ids["trust"])
     with structlog.testing.capture_logs() as lines:
         await small_trust.http.get("/v1/schools")
-    assert [(line["client"], line["status"]) for line in lines] == [(None, 401)]
+    assert [(line["client"], line["status"], line["problem"], line["log_level"]) for line in lines] == [
+        (None, 401, "unauthorised", "info")
+    ]
 
 
 @pytest.mark.parametrize("sent", REPLACED)
