@@ -1059,10 +1059,10 @@ CREATE FUNCTION public.read_backlogs(today date) RETURNS TABLE(kind text, number
     SELECT 'jobs', count(*), COALESCE(max(extract(epoch FROM clock_timestamp() - j.created_at)), 0)
     FROM jobs j WHERE j.state IN ('queued', 'running')
     UNION ALL
-    SELECT 'planned-rolls', count(*), COALESCE(max(extract(epoch FROM clock_timestamp() - GREATEST(p.as_of::timestamptz, p.received_at))), 0)
+    SELECT 'planned_rolls', count(*), COALESCE(max(extract(epoch FROM clock_timestamp() - GREATEST(p.as_of::timestamptz, p.received_at))), 0)
     FROM planned_rolls p WHERE p.state = 'planned' AND p.replaced_by IS NULL AND p.as_of <= today
     UNION ALL
-    SELECT 'staged-bytes', COALESCE(sum(j.staged_bytes), 0)::bigint, 0 FROM jobs j WHERE j.staged_bytes > 0
+    SELECT 'staged_bytes', COALESCE(sum(j.staged_bytes), 0)::bigint, 0 FROM jobs j WHERE j.staged_bytes > 0
     UNION ALL
     SELECT 'register', today - max(r.as_of), 0 FROM register_imports r
 $$;
