@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0065", "0064", None, None
+revision, down_revision, branch_labels, depends_on = "0067", "0066", None, None
 
 READ = """
 CREATE OR REPLACE FUNCTION read_backlogs(today date) RETURNS TABLE (kind text, number bigint, age double precision)
