@@ -468,6 +468,9 @@ BEGIN
     FOREACH parent IN ARRAY ARRAY['judgements', 'judgement_history'] LOOP
         IF to_regclass(parent || '_' || NEW.academic_year) IS NULL THEN
             EXECUTE format('CREATE TABLE %1$s_%2$s (LIKE %1$s INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', parent, NEW.academic_year);
+            IF parent = 'judgements' THEN
+                EXECUTE format('ALTER TABLE %1$s_%2$s SET (fillfactor = 85)', parent, NEW.academic_year);
+            END IF;
             EXECUTE format('ALTER TABLE %1$s ATTACH PARTITION %1$s_%2$s FOR VALUES IN (%2$s)', parent, NEW.academic_year);
         END IF;
     END LOOP;
@@ -3379,7 +3382,7 @@ ALTER TABLE ONLY public.judgement_history
     ADD CONSTRAINT judgement_history_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no, version);
 
 ALTER TABLE ONLY public.judgements
-    ADD CONSTRAINT judgements_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no) INCLUDE (grade_no);
+    ADD CONSTRAINT judgements_pkey PRIMARY KEY (tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no);
 
 ALTER TABLE ONLY public.ledger_entries
     ADD CONSTRAINT ledger_entries_pkey PRIMARY KEY (id);
