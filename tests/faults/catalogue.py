@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
-from tests.faults.trials import clock, cuts, freezes, kills, load, refusals, shapes, starved
+from tests.faults.trials import clock, cuts, freezes, kills, load, refusals, shapes, singles, starved
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ TRIALS = {
         Trial("clock", clock.ABOUT, clock.run, clock.steps, clock.SMALL, clock.FULL),
         Trial("load", load.ABOUT, load.run, load.steps, load.SMALL, load.FULL),
         Trial("starved", starved.ABOUT, starved.run, starved.steps, starved.SMALL, starved.FULL),
+        Trial("singles", singles.ABOUT, singles.run, singles.steps, singles.SMALL, singles.FULL),
         Trial("shapes", shapes.ABOUT, shapes.run, shapes.steps, shapes.SMALL, shapes.FULL),
     )
 }

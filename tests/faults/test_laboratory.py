@@ -17,7 +17,10 @@ from tests.faults.laboratory.site import Laboratory, laboratory
 
 SEED = 11
 SECONDS = 400
-GROUPS = {"laboratory 1": ("kills", "freezes", "clock", "shapes"), "laboratory 2": ("cuts", "refusals", "starved", "load")}
+GROUPS = {
+    "laboratory 1": ("kills", "freezes", "clock", "shapes", "singles"),
+    "laboratory 2": ("cuts", "refusals", "starved", "load"),
+}
 """Each group runs in one process, on one PostgreSQL; they take about as long."""
 
 

@@ -1,6 +1,7 @@
 """Single judgements and targets that are written together: each has the outcome, receipt, stored answer and error that it has alone."""
 
 import asyncio
+import random
 from typing import Any
 
 import asyncpg
@@ -9,6 +10,7 @@ import pytest
 from domain.write import together
 from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.recount import miscounted
+from tests.fixtures.singles import GAPS, UNRECEIPTED, Singles
 from tests.fixtures.small_trust import URNS, WINDOW, Trust, batch, counted, entry, judged, opened, roll, sent, upn, window
 
 MUTATION = """mutation ($input: JudgementBatchInput!, $key: String) {
@@ -276,3 +278,16 @@ async def test_draining_waits_for_those_that_are_written(small_trust: Trust, ven
     await drained
     assert await small_trust.value("SELECT count(*) FROM judgements") == 2
     await asyncio.gather(*posts, return_exceptions=True)
+
+
+async def test_many_at_random_do_what_a_plain_model_says(small_trust: Trust, vendor: Any) -> None:
+    """Corrections in any order, keys, twins, withdrawals, unknown codes and pupils who move meanwhile. `make faults` sends 20,000."""
+    other = await small_trust.client("other", "trust:4128=all")
+    singles = Singles([vendor, other], random.Random(15))
+    for _ in range(6):
+        await singles.run_round(40)
+    assert await singles.find_differences(small_trust.operator) == []
+    assert {"created", "updated", "unchanged", "superseded", "withdrawn", "version-conflict"} <= singles.outcomes.keys()
+    assert await small_trust.value(GAPS) == 0
+    assert await small_trust.value(UNRECEIPTED) == 0
+    assert await miscounted(small_trust) == (0, 0, 0)

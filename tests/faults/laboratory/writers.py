@@ -96,8 +96,8 @@ class Maker:
         rows = [entry(NEWCOMERS + n, upn=upn(NEWCOMERS + n), surname=f"Value{n}") for n in numbers]
         return roll(school, rows), [f"p:Value{n}" for n in numbers]
 
-    def targets(self, school: str) -> tuple[Any, list[str]]:
-        numbers = [self.number() for _ in range(4)]
+    def targets(self, school: str, how_many: int = 4) -> tuple[Any, list[str]]:
+        numbers = [self.number() for _ in range(how_many)]
         rows = [
             {
                 "upn": upn(self.draw.choice(self.own(school))),
@@ -124,7 +124,9 @@ KINDS: dict[str, Callable[[Maker, str], Write]] = {
     "bulk": lambda m, at: m.rest("bulk", "/v1/judgements", *m.judgements(at, 30)),
     "roll": lambda m, at: m.rest("roll", "/v1/pupils", *m.newcomers(at)),
     "targets": lambda m, at: m.rest("targets", "/v1/targets", *m.targets(at)),
+    "single target": lambda m, at: m.rest("single target", "/v1/targets", *m.targets(at, 1)),
     "groups": lambda m, at: m.rest("groups", "/v1/groups", *m.groups(at)),
+    "graphql single": lambda m, at: m.graphql("graphql single", "recordJudgements", "JudgementBatchInput", *m.judgements(at, 1)),
     "graphql judgements": lambda m, at: m.graphql(
         "graphql judgements", "recordJudgements", "JudgementBatchInput", *m.judgements(at, 3)
     ),

@@ -1,4 +1,4 @@
-"""Kills: while eight writers write, worker, supervisor, PostgreSQL and single sessions are killed at random moments and started again.
+"""Kills: while sixteen writers of one client write, worker, supervisor, PostgreSQL and single sessions are killed at random moments and started again.
 
 What was acknowledged is there, once; what was not is there whole or not at all; the counts equal a recount; a killed supervisor leaves nothing.
 """
@@ -20,11 +20,11 @@ from tests.faults.laboratory.stage import note_ledger, note_unforeseen
 from tests.faults.laboratory.writers import KINDS, Ledger, Maker, write_until
 from tests.fixtures.databases import Databases
 
-ABOUT = "worker, supervisor, PostgreSQL and sessions are killed under eight writers"
+ABOUT = "worker, supervisor, PostgreSQL and sessions are killed under sixteen writers"
 SMALL, FULL = 4, 220
 ROUND = 12
 """Kills after which all is read back."""
-WRITERS = 8
+WRITERS = 16
 BETWEEN = 4
 """Writes that must be answered 200 between two kills."""
 ORPHAN_SECONDS = 5.0
@@ -138,7 +138,15 @@ async def _round(killing: Killing, ledger: Ledger, targets: list[str], begin: in
     result, stopped, first = killing.result, asyncio.Event(), len(ledger.writes)
     async with AsyncExitStack() as opened:
         askers = [await opened.enter_async_context(Asker(killing.server, killing.lab.clients["trust"])) for _ in range(WRITERS)]
-        kinds = [["single"], ["bulk"], ["roll", "single"], ["targets", "groups"], [name for name in KINDS if "graphql" in name]]
+        kinds = [
+            ["single"],
+            ["single target", "single"],
+            ["bulk"],
+            ["roll", "single"],
+            ["graphql single"],
+            ["targets", "groups"],
+            [name for name in KINDS if "graphql" in name],
+        ]
         numbering = numbers(1 + begin * 20_000)
         writers = [
             asyncio.create_task(
