@@ -7,7 +7,7 @@ from alembic import op
 
 from migrations.steps import build_index, run_each
 
-revision, down_revision, branch_labels, depends_on = "0067", "0066", None, None
+revision, down_revision, branch_labels, depends_on = "0068", "0067", None, None
 
 KEY = "(tenant_id, academic_year, pupil_id, window_no, subject_no, aspect_no)"
 ROOM = 85
