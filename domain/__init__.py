@@ -28,6 +28,7 @@ from domain.assessment.schemes import GRADES, SCHEMES
 from domain.assessment.split_pupil import split_pupil
 from domain.assessment.subjects import ASPECTS, SUBJECTS
 from domain.assessment.target_changes import TARGET_CHANGES
+from domain.assessment.target_outcomes import TARGET_OUTCOMES
 from domain.assessment.targets import TARGETS
 from domain.assessment.window_subjects import WINDOW_SUBJECTS
 from domain.assessment.windows import WINDOWS
@@ -86,6 +87,7 @@ RESOURCES = link_resources(
         JUDGEMENT_CHANGES,
         TARGETS,
         TARGET_CHANGES,
+        TARGET_OUTCOMES,
         RECEIPTS,
         RETURNS,
         DATA_ISSUES,

@@ -9,7 +9,7 @@ that was set last.
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, select, true
+from sqlalchemy import ColumnElement, Select, case, func, select, true
 
 from domain.assessment.horizons import find_horizon_date
 from domain.assessment.schemes import column_of_grade, scheme_grades
@@ -31,6 +31,14 @@ def compare_with_target(row: Any) -> ColumnElement[Any]:
     )
     verdict = case((rank > g.c.rank, "above"), (rank == g.c.rank, "on"), (rank < g.c.rank, "below"))
     return select(verdict).select_from(nearest.join(g, grade)).correlate_except(nearest, g).scalar_subquery()
+
+
+def judge_outcome(row: Any) -> ColumnElement[Any]:
+    """Returns in SQL above, on, below, no-target or not-comparable; null where there is no grade. `row` are the columns of judgements."""
+    return case(
+        (row.grade_no.is_not(None) & find_target(row).is_(None), "no-target"),
+        (row.grade_no.is_not(None), func.coalesce(compare_with_target(row), "not-comparable")),
+    )
 
 
 def find_target(row: Any) -> ColumnElement[Any]:

@@ -26,6 +26,23 @@ def find_horizon_date(tenant_id: Any, year: Any, point: Any) -> ColumnElement[An
     return case(*shared, else_=func.coalesce(census_on, _make_day(year, find_usual_day("summer")), type_=Date))
 
 
+def write_horizon_function() -> str:
+    """Returns the statement that makes the function horizon_day of the database: the day of a shared point, null for any other."""
+    cases = []
+    for horizon in load_horizons():
+        month, day = read_day(horizon.day)
+        usual = f"make_date(of_year{'' if month >= FIRST_MONTH_OF_YEAR else ' + 1'}, {month}, {day})"
+        known = "".join(f" WHEN {find_start_year(each)} THEN date '{each}'" for each in horizon.days)
+        points = ", ".join(f"'{point}'" for point in horizon.points)
+        cases.append(
+            f"WHEN replace(lower(point), ' ', '-') IN ({points}) THEN {f'CASE of_year{known} ELSE {usual} END' if known else usual}"
+        )
+    return (
+        "CREATE OR REPLACE FUNCTION horizon_day(of_year smallint, point text) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS"
+        f" $$ SELECT CASE {' '.join(cases)} END $$"
+    )
+
+
 def _find_day(horizon: HorizonDays, year: Any) -> ColumnElement[Any]:
     usual = _make_day(year, read_day(horizon.day))
     known: dict[Any, Any] = {

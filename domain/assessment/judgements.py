@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import rows_of_pupil, rows_of_school
-from domain.assessment.against_target import compare_with_target, find_target
+from domain.assessment.against_target import compare_with_target, find_target, judge_outcome
 from domain.assessment.as_of import AS_OF, holds_on, make_known_columns
 from domain.assessment.code_lists import JUDGEMENT_STATUS
 from domain.assessment.schemes import column_of_grade
@@ -202,6 +202,14 @@ JUDGEMENTS = Resource(
             "above, on or below againstTargetId, by rank within one version of a scheme; null where that target is of another.",
             scope=Scope.TARGETS_READ,
             vocabulary=declare_list("above", "on", "below"),
+        ),
+        "targetOutcome": Field(
+            judge_outcome(j),
+            "above, on or below as againstTarget says; no-target where the caller sees none, not-comparable where the target is of another version of"
+            " a scheme; null without a grade. Shown where it is named.",
+            scope=Scope.TARGETS_READ,
+            costly=True,
+            vocabulary=declare_list("above", "on", "below", "no-target", "not-comparable"),
         ),
         "againstTargetId": Field(
             find_target(j),

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.assessment.code_lists import codes, list_code_rows
+from domain.assessment.horizons import write_horizon_function
 from domain.assessment.templates import SchemeTemplate, TemplateVersion, load_templates
 from domain.assessment.tenant_setup import append_versions, copy_template, write_schemes
 from domain.declare.ids import new_id
@@ -24,6 +25,8 @@ async def write_reference_data(connection: Connection, report: Report) -> None:
     async with connection.transaction():
         if await _write_codes(connection):
             report("Wrote the code lists.")
+    async with connection.transaction():
+        await connection.execute(write_horizon_function())
     async with connection.transaction():
         await _add_aspects(connection)
         await _number_aspects(connection)

@@ -23,6 +23,7 @@ MASKED = {
     ("pupil", "preferredForename"): ("pupils:name", {"Alder"}),
     ("pupil", "dateOfBirth"): ("pupils:birth", {"Cedar"}),
     ("judgement", "againstTarget"): ("targets:read", {"Birch"}),
+    ("judgement", "targetOutcome"): ("targets:read", {"Birch"}),
     ("judgement", "againstTargetId"): ("targets:read", {"Birch"}),
 }
 """Every field with a scope of its own, and at which schools the client `mixed` holds it; those of receipts, returns and discounts, and

@@ -81,6 +81,8 @@ async def test_the_target_is_the_nearest_from_the_census_on_as_it_was_when_the_w
     right = [(verdict, None if index is None else ids[n][index]) for n, (_, verdict, index) in enumerate(CASES.values())]
     assert dict(zip(CASES, await _read(vendor, len(CASES)), strict=True)) == dict(zip(CASES, right, strict=True))
 
+    await _check_outcomes(vendor, window_id, right, ids)
+
     await sent(vendor, f"/v1/windows/{window_id}/close")
     assert await _read(vendor, len(CASES)) == right
     # what is set after the window has closed is of later windows: a first target, a nearer one, another grade, and both again
@@ -90,11 +92,28 @@ async def test_the_target_is_the_nearest_from_the_census_on_as_it_was_when_the_w
     assert counted(await _record(vendor, late)) == {"created": 2, "updated": 1}
     assert counted(await _record(vendor, [row | {"grade": 81} for row in late])) == {"updated": 3}
     assert await _read(vendor, len(CASES)) == right
+    await _check_outcomes(vendor, window_id, right, ids)
 
     await sent(vendor, f"/v1/windows/{window_id}/reopen", {"closesAt": "2099-07-31T17:00:00+01:00"})
     again = await _read(vendor, len(CASES))
     assert [again[n][0] for n in (0, 7, 1)] == ["above"] * 3, "while a window is open, today's targets count"
     assert [row for n, row in enumerate(again) if n not in (0, 7, 1)] == [row for n, row in enumerate(right) if n not in (0, 7, 1)]
+
+
+async def _check_outcomes(client: Any, window_id: str, right: list[Any], ids: list[list[str]]) -> None:
+    """The outcome of each pupil, and the counts of the school, in both interfaces."""
+    outcomes = [verdict or ("not-comparable" if target else "no-target") for verdict, target in right]
+    params = {"fields": "targetOutcome,pupil.reference", "include": "pupil", "first": len(right)}
+    rows = (await client.get("/v1/judgements", params=params)).json()["data"]
+    assert {row["pupil"]["reference"]: row["targetOutcome"] for row in rows} == {f"P{n}": each for n, each in enumerate(outcomes)}
+    names = {"above": "above", "onTarget": "on", "below": "below", "noTarget": "no-target", "notComparable": "not-comparable"}
+    counts = {name: outcomes.count(outcome) for name, outcome in names.items()} | {"eligible": len(right), "notJudged": 0}
+    fields = ",".join(counts)
+    url = f"/v1/windows/{window_id}/targetOutcomes?subjectCode=reading&aspect=main&schoolId="
+    (school,) = {row["schoolId"] for row in (await client.get("/v1/judgements?fields=schoolId")).json()["data"]}
+    assert (await client.get(f"{url}{school}&fields={fields}")).json()["data"] == [counts]
+    query = f'{{ targetOutcomes(where: {{windowCode: ["Ours"], subjectCode: ["reading"], schoolId: ["{school}"]}}) {{ nodes {{ {" ".join(counts)} }} }} }}'
+    assert (await asked(client, query))["targetOutcomes"]["nodes"] == [counts]
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:
