@@ -547,6 +547,10 @@ CREATE FUNCTION public.holds_pupils(school_ids uuid[]) RETURNS uuid[]
     )
 $$;
 
+CREATE FUNCTION public.horizon_day(of_year smallint, point text) RETURNS date
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT CASE WHEN replace(lower(point), ' ', '-') IN ('end-of-year', 'summer', 'end-of-summer') THEN make_date(of_year + 1, 8, 31) WHEN replace(lower(point), ' ', '-') IN ('autumn', 'end-of-autumn') THEN make_date(of_year, 12, 31) WHEN replace(lower(point), ' ', '-') IN ('spring', 'end-of-spring') THEN make_date(of_year + 1, 4, 15) WHEN replace(lower(point), ' ', '-') IN ('ks2') THEN CASE of_year WHEN 2016 THEN date '2017-05-11' WHEN 2017 THEN date '2018-05-17' WHEN 2018 THEN date '2019-05-16' WHEN 2021 THEN date '2022-05-12' WHEN 2022 THEN date '2023-05-12' WHEN 2023 THEN date '2024-05-16' WHEN 2024 THEN date '2025-05-15' WHEN 2025 THEN date '2026-05-14' WHEN 2026 THEN date '2027-05-13' ELSE make_date(of_year + 1, 5, 15) END END $$;
+
 CREATE TABLE public.schools (
     id uuid NOT NULL,
     tenant_id uuid NOT NULL,
@@ -1484,6 +1488,55 @@ CREATE FUNCTION public.school_returns(in_tenant uuid, of_window smallint, of_sch
         AND EXISTS (SELECT 1 FROM grants_in_force g WHERE g.school_id = of_school AND 'windows:read' = ANY (g.scopes))
         AND EXISTS (SELECT 1 FROM grants_in_force g WHERE g.school_id = of_school AND 'judgements:read' = ANY (g.scopes))
     GROUP BY n.subject_no, n.aspect_no
+$$;
+
+CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) RETURNS TABLE(subject_no smallint, aspect_no smallint, eligible integer, above integer, on_target integer, below integer, no_target integer, not_comparable integer, not_judged integer)
+    LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 10
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH w AS MATERIALIZED (
+        SELECT census_on, COALESCE(closed_at, closes_at) AS closed_at FROM windows WHERE tenant_id = in_tenant AND no = of_window AND EXISTS (
+            SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
+                AND r.school_id = of_school AND 'aggregates:internal' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+        )
+    ), outcomes AS (
+        SELECT n.subject_no, n.aspect_no, CASE WHEN j.grade_no IS NULL THEN 'not judged' WHEN t.version_no IS NULL THEN 'no target'
+            WHEN t.version_no <> j.scheme_version_no OR jg.rank IS NULL OR tg.rank IS NULL THEN 'not comparable'
+            WHEN jg.rank > tg.rank THEN 'above' WHEN jg.rank = tg.rank THEN 'on' ELSE 'below' END AS outcome
+        FROM w
+        JOIN census c ON c.tenant_id = in_tenant AND c.window_no = of_window AND c.school_id = of_school
+        JOIN pins n ON n.tenant_id = in_tenant AND n.window_no = of_window AND n.school_id = of_school
+        LEFT JOIN LATERAL (
+            SELECT x.scheme_version_no, x.grade_no FROM judgements x WHERE x.tenant_id = in_tenant AND x.academic_year = c.academic_year
+                AND x.pupil_id = c.pupil_id AND x.window_no = of_window AND x.subject_no = n.subject_no AND x.aspect_no = n.aspect_no LIMIT 1
+        ) j ON true
+        LEFT JOIN LATERAL (
+            SELECT s.version_no, s.grade_no FROM (
+                SELECT g.id, CASE WHEN late.yes THEN h.scheme_version_no ELSE g.scheme_version_no END AS version_no,
+                    CASE WHEN late.yes THEN h.grade_no ELSE g.grade_no END AS grade_no,
+                    CASE WHEN late.yes THEN h.recorded_at ELSE g.recorded_at END AS recorded_at,
+                    COALESCE(
+                        horizon_day(g.horizon_year, g.horizon_point),
+                        (SELECT min(o.census_on) FROM windows o WHERE o.tenant_id = in_tenant AND o.academic_year = g.horizon_year AND o.code = g.horizon_point),
+                        horizon_day(g.horizon_year, 'summer')
+                    ) AS horizon_on
+                FROM targets g CROSS JOIN LATERAL (SELECT COALESCE(g.recorded_at > w.closed_at, false) AS yes) late
+                LEFT JOIN LATERAL (
+                    SELECT f.scheme_version_no, f.grade_no, f.recorded_at FROM target_history f
+                    WHERE late.yes AND f.tenant_id = in_tenant AND f.id = g.id AND f.recorded_at <= w.closed_at ORDER BY f.version DESC LIMIT 1
+                ) h ON true
+                WHERE g.tenant_id = in_tenant AND g.pupil_id = c.pupil_id AND g.subject_no = n.subject_no AND g.aspect_no = n.aspect_no
+            ) s WHERE s.version_no IS NOT NULL AND s.horizon_on >= w.census_on
+            ORDER BY s.horizon_on, s.version_no IS DISTINCT FROM j.scheme_version_no, s.recorded_at DESC, s.id LIMIT 1
+        ) t ON true
+        LEFT JOIN grades jg ON jg.tenant_id = in_tenant AND jg.scheme_version_no = j.scheme_version_no AND jg.no = j.grade_no
+        LEFT JOIN grades tg ON tg.tenant_id = in_tenant AND tg.scheme_version_no = t.version_no AND tg.no = t.grade_no
+    )
+    SELECT o.subject_no, o.aspect_no, count(*)::integer, (count(*) FILTER (WHERE outcome = 'above'))::integer,
+        (count(*) FILTER (WHERE outcome = 'on'))::integer, (count(*) FILTER (WHERE outcome = 'below'))::integer,
+        (count(*) FILTER (WHERE outcome = 'no target'))::integer, (count(*) FILTER (WHERE outcome = 'not comparable'))::integer,
+        (count(*) FILTER (WHERE outcome = 'not judged'))::integer
+    FROM outcomes o GROUP BY o.subject_no, o.aspect_no
 $$;
 
 CREATE FUNCTION public.touch_shared() RETURNS trigger
@@ -3020,6 +3073,29 @@ CREATE VIEW public.target_changes WITH (security_invoker='true') AS
           WHERE ((h.tenant_id = v.tenant_id) AND (h.id = v.id) AND (h.version < v.version))
           ORDER BY h.version DESC
          LIMIT 1) b ON (true));
+
+CREATE VIEW public.target_outcomes WITH (security_invoker='true') AS
+ SELECT p.tenant_id,
+    p.window_no,
+    p.school_id,
+    f.subject_no,
+    f.aspect_no,
+    f.eligible,
+    f.above,
+    f.on_target,
+    f.below,
+    f.no_target,
+    f.not_comparable,
+    f.not_judged,
+    w.state,
+    w.opens_at,
+    w.closes_at
+   FROM ((( SELECT DISTINCT n.tenant_id,
+            n.window_no,
+            n.school_id
+           FROM public.pins n) p
+     JOIN public.windows w ON (((w.tenant_id = p.tenant_id) AND (w.no = p.window_no))))
+     CROSS JOIN LATERAL public.school_target_outcomes(p.tenant_id, p.window_no, p.school_id) f(subject_no, aspect_no, eligible, above, on_target, below, no_target, not_comparable, not_judged));
 
 CREATE VIEW public.targets_known WITH (security_invoker='true') AS
  SELECT v.tenant_id,
@@ -4560,6 +4636,10 @@ REVOKE ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint,
 GRANT ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint, of_school uuid, listed integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint, of_school uuid, listed integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.touch_shared() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.visibility_now(in_tenant uuid, of_target uuid) FROM PUBLIC;
@@ -4798,6 +4878,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.target_history TO markonce_ope
 
 GRANT SELECT ON TABLE public.target_changes TO markonce_app;
 GRANT SELECT ON TABLE public.target_changes TO markonce_operator;
+
+GRANT SELECT ON TABLE public.target_outcomes TO markonce_app;
+GRANT SELECT ON TABLE public.target_outcomes TO markonce_operator;
 
 GRANT SELECT ON TABLE public.targets_known TO markonce_app;
 GRANT SELECT ON TABLE public.targets_known TO markonce_operator;
