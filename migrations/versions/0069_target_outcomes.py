@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0067", "0066", None, None
+revision, down_revision, branch_labels, depends_on = "0069", "0068", None, None
 
 HORIZON = """
 CREATE OR REPLACE FUNCTION horizon_day(of_year smallint, point text) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT NULL::date $$
