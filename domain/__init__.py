@@ -10,6 +10,8 @@ from domain.assessment.change_subject import (
 )
 from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.code_lists import CODES
+from domain.assessment.common_scales import COMMON_SCALES, CROSSWALK_GRADES, CROSSWALKS
+from domain.assessment.create_scale import create_common_scale, create_crosswalk
 from domain.assessment.create_scheme import create_scheme, create_scheme_version
 from domain.assessment.create_window import create_window
 from domain.assessment.discount_pupil import create_window_discount, withdraw_discount
@@ -25,6 +27,7 @@ from domain.assessment.record_targets import record_targets
 from domain.assessment.returns import RETURNS
 from domain.assessment.scheme_versions import SCHEME_VERSIONS
 from domain.assessment.schemes import GRADES, SCHEMES
+from domain.assessment.sign_scale import sign_common_scale, sign_crosswalk
 from domain.assessment.split_pupil import split_pupil
 from domain.assessment.subjects import ASPECTS, SUBJECTS
 from domain.assessment.target_changes import TARGET_CHANGES
@@ -80,6 +83,9 @@ RESOURCES = link_resources(
         ASPECTS,
         SCHEMES,
         SCHEME_VERSIONS,
+        COMMON_SCALES,
+        CROSSWALKS,
+        CROSSWALK_GRADES,
         GRADES,
         WINDOWS,
         WINDOW_SUBJECTS,
@@ -119,6 +125,10 @@ COMMANDS = {
         retire_aspect,
         create_scheme,
         create_scheme_version,
+        create_common_scale,
+        sign_common_scale,
+        create_crosswalk,
+        sign_crosswalk,
         create_window,
         open_window,
         close_window,

@@ -105,6 +105,7 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
         "pageInfo": {"hasNextPage": page.page.has_more, "hasPreviousPage": arguments.get("after") is not None, **ends},
         "excluded": msgspec.to_builtins(page.excluded),
         "coverage": msgspec.to_builtins(page.coverage),
+        "basis": msgspec.to_builtins(page.basis),
     }
 
 

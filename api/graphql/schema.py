@@ -37,7 +37,7 @@ from api.graphql.types import (
     make_type,
 )
 from domain import COMMANDS, RESOURCES
-from domain.aggregates.aggregate_rows import AggregateRow, Coverage, ExcludedSchool
+from domain.aggregates.aggregate_rows import AggregateBasis, AggregateRow, Coverage, ExcludedSchool
 from domain.aggregates.query import DIMENSIONS, VIEWS
 from domain.clients.me import Me
 from domain.jobs.job import Job
@@ -109,6 +109,9 @@ def _make_mutation(command: Command) -> CommandField:
     return field
 
 
+CROSSWALKS_ON = "The day whose common scales and crosswalks place the grades: today, unless said. The judgements are those of now."
+
+
 def _make_aggregates() -> FunctionField:
     row = NAMES[make_output_type(AggregateRow)]
     edge, connection = cast(Any, Edge)[row], cast(Any, UncountedConnection)[row]
@@ -118,6 +121,7 @@ def _make_aggregates() -> FunctionField:
         "edges": make_field(StrawberryField, "edges", "list[AggregateEdge]", "The rows with their cursors."),
         "excluded": make_field(StrawberryField, "excluded", excluded, "The schools asked about that contribute to no row."),
         "coverage": make_field(StrawberryField, "coverage", make_output_type(Coverage), "How many schools contribute."),
+        "basis": make_field(StrawberryField, "basis", make_output_type(AggregateBasis), "What the figures rest on."),
     }
     make_type("AggregateConnection", fields, "A page (Relay cursor connections).", connection)
     arguments = [
@@ -127,6 +131,7 @@ def _make_aggregates() -> FunctionField:
         make_argument("trust", "ID | None", "A trust by id or GIAS group UID: its members on the window's census date."),
         make_argument("school", "list[ID] | None", "Schools by id, URN or LAESTAB."),
         make_argument("view", "AggregateView | None", "As whom to see them.", default=AGGREGATE_VIEW(VIEWS[0])),
+        make_argument("crosswalksOn", "Date | None", CROSSWALKS_ON),
         make_argument("first", "Int | None", default=100),
         make_argument("after", "String | None"),
     ]

@@ -92,7 +92,8 @@ class ExcludedSchool(Output, kw_only=True):
 
     not-a-member: it was not in the trust on a census date; not-collected: no window collects such a subject from it;
     nobody-eligible; nothing-judged: somebody is eligible, and no value is recorded yet; no-place: it judges in schemes none of
-    whose grades says whether it is expected, where other schools have one that does. A school that is suppressed
+    whose grades says whether it is expected, where other schools have one that does, or that no crosswalk maps to the common scale in
+    force. A school that is suppressed
     when grouped by school and subject never has one of the last two reasons.
     """
 
@@ -111,6 +112,28 @@ class Coverage(Output, kw_only=True):
     contributing: int
 
 
+class AggregateScale(Output, kw_only=True):
+    """The common scale by whose bands results are compared, and the trust's own names of its standards."""
+
+    id: str
+    name: str
+    expected_label: str | None
+    higher_label: str | None
+
+
+class AggregateBasis(Output, kw_only=True):
+    """What the figures rest on: the judgements as they are now, and the scales and crosswalks of a day."""
+
+    judgements: Annotated[Literal["current"], describe("The judgements as they are now.")]
+    crosswalks_on: Annotated[str, describe("The day whose scales and crosswalks place the grades.")]
+    scale: Annotated[
+        AggregateScale | None,
+        describe(
+            "The common scale in force then; null where none is, and the grades' own standards count, or where trusts have several."
+        ),
+    ]
+
+
 class PageInfo(Output, kw_only=True):
     """Whether further rows follow, and the cursor at which they begin."""
 
@@ -119,12 +142,13 @@ class PageInfo(Output, kw_only=True):
 
 
 class AggregatePage(Output, kw_only=True, dict=True):
-    """A page of rows. `excluded` and `coverage` are of the whole answer."""
+    """A page of rows. `excluded`, `coverage` and `basis` are of the whole answer."""
 
     data: list[AggregateRow]
     page: PageInfo
     excluded: list[ExcludedSchool]
     coverage: Coverage
+    basis: AggregateBasis
 
     @property
     def cursors(self) -> list[str]:

@@ -49,7 +49,15 @@ import msgspec
 
 from domain.access.caller import Caller, Need, make_scope_error
 from domain.access.standing import check_standing
-from domain.aggregates.aggregate_rows import AggregatePage, Coverage, ExcludedSchool, Exclusion, PageInfo
+from domain.aggregates.aggregate_rows import (
+    AggregateBasis,
+    AggregatePage,
+    AggregateScale,
+    Coverage,
+    ExcludedSchool,
+    Exclusion,
+    PageInfo,
+)
 from domain.aggregates.disclosure import LISTED
 from domain.aggregates.groups import (
     PupilGroup,
@@ -62,7 +70,8 @@ from domain.aggregates.groups import (
 )
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
-from domain.aggregates.statement import AggregateTemplate, compile_aggregate
+from domain.aggregates.statement import compile_aggregate
+from domain.aggregates.template import AggregateTemplate
 from domain.assessment.codes import MAX_LISTED
 from domain.assessment.templates import PARTS_OF, describe_conjunction
 from domain.declare.errors import BadRequest, Forbidden, Invalid, Issue, PartlyRead, make_invalid
@@ -72,6 +81,7 @@ from domain.read.cursors import Cursors
 from domain.roster.former_laestabs import FIND_SQL
 from domain.roster.school_numbers import parse_laestab
 from domain.store.database import Database
+from domain.support import clock
 from domain.support.suggestions import Suggestions
 
 
@@ -84,12 +94,13 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
     if query.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
-    query = await _resolve_laestabs(database, query)
-    after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, query.fingerprint)
+    fingerprint = query.fingerprint
+    query = replace(await _resolve_laestabs(database, query), crosswalks_on=query.crosswalks_on or clock.read_today())
+    after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, fingerprint)
     result = await _read_result(database, caller, query)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
     return await to_thread(
-        _make_page, query, result, after, lambda position: cursors.encrypt_position(position, caller.client_id, query.fingerprint)
+        _make_page, query, result, after, lambda position: cursors.encrypt_position(position, caller.client_id, fingerprint)
     )
 
 
@@ -147,6 +158,7 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
         "school_ids": [id_ for school in query.school if (id_ := parse_id(school))],
         "urns": [urn for school in query.school if (urn := _parse_number(school))],
         "laestabs": list(query.school),
+        "places_on": query.crosswalks_on or clock.read_today(),
     }
     text, is_current = await compile_aggregate(template).run(database, values)
     if caller.snapshot is not None and not is_current:
@@ -190,9 +202,17 @@ def _make_page(
     of_page, info, cursors = _cut_page(groups, query, after, encrypt_position)
     rows = [make_row(group, with_reason=query.view == "public") for group in of_page]
     coverage = Coverage(schools=len(result.schools), contributing=len(result.schools) - len(excluded))
-    page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage)
+    page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage, basis=_describe_basis(query, result))
     vars(page)["cursors"] = cursors
     return page
+
+
+def _describe_basis(query: AggregateQuery, result: AggregateResult) -> AggregateBasis:
+    scale = None
+    if len(result.scales) == 1:
+        ((_, id_, name, expected_label, higher_label),) = result.scales
+        scale = AggregateScale(id=id_, name=name, expected_label=expected_label, higher_label=higher_label)
+    return AggregateBasis(judgements="current", crosswalks_on=str(query.crosswalks_on), scale=scale)
 
 
 def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]:
@@ -255,9 +275,12 @@ def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[
     """Yields the excluded schools by URN. `groups` are by school, subject and window."""
     statuses: defaultdict[str | None, set[str | None]] = defaultdict(set)
     placed = {group.key[1:4] for group in groups if group.counts.expected_of}
+    scaled = {tenant for tenant, *_ in result.scales}
+    needing = {school.id for school in result.schools if school.tenant in scaled}
     for group in groups:
         if query.subject in (None, group.key.subject):
-            has_no_place = group.status is None and group.key[1:4] in placed and not group.counts.expected_of
+            needs_place = group.key.school in needing or group.key[1:4] in placed
+            has_no_place = group.status is None and needs_place and not group.counts.expected_of
             statuses[group.key.school].add(_NO_PLACE if has_no_place else group.status)
     collected = result.list_collected_subjects()
     subjects = set(PARTS_OF.get(query.subject, (query.subject,)) if query.subject else ())

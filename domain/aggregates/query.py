@@ -3,15 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from itertools import chain, islice
 
 from domain.declare.errors import Invalid, Issue, PartlyRead
+from domain.declare.value_types import ValueType
 from domain.declare.vocabulary import find_word
 from domain.support.suggestions import Suggestions
 from domain.support.texts import clean_text
 
 DIMENSIONS = ("school", "subject", "window", "yearGroup", "sex", "disadvantaged", "eal", "sen")
-PARAMETERS = ("groupBy", "window", "subject", "trust", "school", "view", "first", "after")
+PARAMETERS = ("groupBy", "window", "subject", "trust", "school", "view", "crosswalksOn", "first", "after")
 VIEWS = ("own", "public")
 DEFAULT_ROWS, MAX_ROWS = 100, 1000
 """Rows of a page: without `first`, and at most."""
@@ -27,7 +29,8 @@ _STAFF_DIMENSIONS = ("teacher", "teachers", "class", "classes", "group", "groups
 class AggregateQuery:
     """A checked query. `window` is a code or id, `trust` an id or GIAS group UID, each `school` an id, URN or LAESTAB.
 
-    `view`: own, as the caller's grants allow, or public, as a reader with aggregates:read sees it. `first` is None for
+    `view`: own, as the caller's grants allow, or public, as a reader with aggregates:read sees it. `crosswalks_on`: the day whose scales and
+    crosswalks place the grades, None for today. `first` is None for
     all rows.
     """
 
@@ -37,13 +40,16 @@ class AggregateQuery:
     trust: str | None = None
     school: tuple[str, ...] = ()
     view: str = "own"
+    crosswalks_on: date | None = None
     first: int | None = DEFAULT_ROWS
     after: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """What a cursor is bound to, besides the client."""
-        return repr(("aggregates", self.group_by, self.window, self.subject, self.trust, sorted(self.school), self.view))
+        return repr(
+            ("aggregates", self.group_by, self.window, self.subject, self.trust, sorted(self.school), self.view, self.crosswalks_on)
+        )
 
 
 def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issue] = ()) -> AggregateQuery:
@@ -68,7 +74,8 @@ def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issu
         raise PartlyRead(detail.format(len(issues), noun), code="parameter-invalid", issues=tuple(issues), readable=readable)
     single = {name: values[name][0] for name in ("window", "subject", "trust", "view", "after") if values[name]}
     first = int(values["first"][0]) if values["first"] else DEFAULT_ROWS
-    return AggregateQuery(tuple(group_by), school=tuple(values["school"]), first=first, **single)
+    day = date.fromisoformat(values["crosswalksOn"][0]) if values["crosswalksOn"] else None
+    return AggregateQuery(tuple(group_by), school=tuple(values["school"]), crosswalks_on=day, first=first, **single)
 
 
 def _read_names(values: dict[str, list[str]], faulty: set[str]) -> AggregateQuery:
@@ -115,6 +122,11 @@ def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[
         yield Issue("school", "too-many-schools", f"Name at most {MAX_SCHOOLS} schools, or a trust, or none.")
     if values.get("view", VIEWS)[0] not in VIEWS:
         yield Issue("view", "parameter-invalid", f"view is {' or '.join(VIEWS)}.")
+    for day in values.get("crosswalksOn", ()):
+        try:
+            ValueType.DATE.parse(day)
+        except ValueError:
+            yield Issue("crosswalksOn", "parameter-invalid", "crosswalksOn is a date, such as 2026-10-31.")
     for first in values.get("first", ()):
         if not (first.isascii() and first.isdigit() and len(first) < 6 and 1 <= int(first) <= MAX_ROWS):
             yield Issue("first", "parameter-invalid", f"first is a whole number from 1 to {MAX_ROWS}.")

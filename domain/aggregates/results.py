@@ -133,6 +133,7 @@ class RequestedSchool(Struct, array_like=True):
     name: str
     joined_elsewhen: bool
     laestab: str | None = None
+    tenant: str | None = None
 
 
 class Tally(Struct):
@@ -151,7 +152,7 @@ class AggregateResult(Struct):
     codes of the newest windows within reach, where the one of the query is not. `schools`: the schools within reach that
     the query covers. `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of
     the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number; of schemes also why a version has no
-    standards. `groups`: grouped as the query
+    standards. `scales`: the common scales in force, by tenant: id, name and the names of their standards. `groups`: grouped as the query
     says. `by_school`: grouped by school alone, or None where that is the same.
     """
 
@@ -163,6 +164,7 @@ class AggregateResult(Struct):
     empty: list[tuple[str, str, list[int]]]
     subject_codes: list[tuple[str, int, str]]
     scheme_codes: list[tuple[str, int, str, Standard, Standard]]
+    scales: list[tuple[str, str, str, str | None, str | None]]
     groups: Tally
     by_school: Tally | None
 

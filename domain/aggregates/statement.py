@@ -7,7 +7,6 @@ year, since the same code may recur in another year.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -20,8 +19,6 @@ from sqlalchemy import (
     Integer,
     Null,
     Select,
-    SmallInteger,
-    Table,
     Text,
     Uuid,
     and_,
@@ -37,14 +34,15 @@ from sqlalchemy import (
     null,
     select,
     true,
-    union_all,
 )
 
 from domain.access.reach import CALLER, is_in_force, reach
-from domain.aggregates.cells import MAIN_ASPECT, cells, discounted_cells, grades, scheme_versions, totals
+from domain.aggregates.cells import MAIN_ASPECT, scheme_versions
+from domain.aggregates.measures import SUMMED, Sources, select_measures
 from domain.aggregates.results import Categories
-from domain.aggregates.unplaced import Unplaced
+from domain.aggregates.template import AggregateTemplate
 from domain.assessment.codes import MAX_LISTED
+from domain.assessment.common_scales import common_scales
 from domain.assessment.schemes import schemes
 from domain.assessment.subjects import subjects
 from domain.assessment.tenant_setup import tenants
@@ -56,32 +54,6 @@ from domain.roster.schools import schools
 from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
 from domain.support.lru import Lru
-
-_SUMMED = ("eligible", "valid", "expected", "higher", "valued", "expected_of", "higher_of", "value_sum")
-_KEY_OF_TOTAL = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
-
-
-@dataclass(frozen=True)
-class AggregateTemplate:
-    """What the statement's text depends on: the grouping, and which filters there are. `categories` are names of fields
-    of Categories."""
-
-    by_school: bool
-    by_year_group: bool
-    categories: frozenset[str]
-    window: bool
-    trust: bool
-    schools: bool
-
-    @property
-    def from_totals(self) -> bool:
-        return not (self.by_year_group or self.categories)
-
-    @property
-    def by_school_alone(self) -> "AggregateTemplate":
-        """The same with the pupils of a school undivided."""
-        return replace(self, by_school=True, by_year_group=False, categories=frozenset(), schools=False)
-
 
 statements: Lru[AggregateTemplate, Statement] = Lru("aggregate statements", 2_000_000)
 
@@ -101,12 +73,10 @@ def _compile(template: AggregateTemplate) -> Statement:
     """
     reached = _select_reached()
     counted = _select_counted(reached, template)
-    unplaced = Unplaced.of(reached, counted)
-    measured = _select_measures(counted, unplaced, template, "measured")
+    sources = Sources.of(reached, counted)
+    measured = select_measures(sources, template, "measured")
     by_school = (
-        measured
-        if template.from_totals and template.by_school
-        else _select_measures(counted, unplaced, template.by_school_alone, "by_school")
+        measured if template.from_totals and template.by_school else select_measures(sources, template.by_school_alone, "by_school")
     )
     tenant_ids, s = select(reached.c.tenant_id), subjects.c
     is_window_there = exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window())
@@ -123,6 +93,7 @@ def _compile(template: AggregateTemplate) -> Statement:
             select(_build_array(s.tenant_id, s.no, s.code).label("item")).where(s.tenant_id.in_(tenant_ids))
         ),
         "scheme_codes": _aggregate_array(_select_scheme_codes(measured, tenant_ids)),
+        "scales": _aggregate_array(_select_scales(sources)),
         "groups": _build_tally(measured, template),
         "by_school": null() if by_school is measured else _build_tally(by_school, template.by_school_alone),
     }
@@ -177,7 +148,7 @@ def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTem
     q = reached.c
     has_window = exists().where(windows.c.tenant_id == q.tenant_id, _is_requested_window() if template.window else true())
     elsewhen = and_(has_window, q.id.not_in(select(counted.c.id))) if template.trust else false()
-    requested = select(_build_array(q.id, q.urn, q.name, elsewhen, q.laestab).label("item"))
+    requested = select(_build_array(q.id, q.urn, q.name, elsewhen, q.laestab, q.tenant_id).label("item"))
     if template.schools:
         return requested.where(_is_requested_school(reached))
     if template.trust:
@@ -201,76 +172,6 @@ def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
     )
 
 
-def _select_measures(counted: CTE, unplaced: Unplaced, template: AggregateTemplate, name: str) -> CTE:
-    """A row for each total or cell, with what it adds to each count, and a row for each cell of discounted pupils.
-
-    Only indispensable tables are joined, since row-level security checks each row of each table, which takes
-    microseconds.
-    """
-    source: Table = totals if template.from_totals else cells
-    t = source.c
-    rows = _join_counted(counted, source)
-    if not template.from_totals:
-        rows = _join_grades(rows, cells).add_columns(*_list_categories(cells), *_make_measures_of_cells(cells, unplaced))
-        rows = rows.add_columns((t.grade_no > 0).label("judged"), t.scheme_version_no.label("version_no"))
-        rows = unplaced.join(rows, t, t.scheme_version_no)
-    else:
-        rows = rows.add_columns(*_make_measures_of_totals(unplaced), pins.c.scheme_version_no.label("version_no"))
-        rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
-        rows = unplaced.join(rows, t, pins.c.scheme_version_no)
-    rows = rows.add_columns(false().label("is_discounted"), *(literal_column("0").label(f"discounted_{name}") for name in _SUMMED))
-    discounted = _join_grades(_join_counted(counted, discounted_cells), discounted_cells)
-    discounted = unplaced.join(discounted, discounted_cells.c, discounted_cells.c.scheme_version_no)
-    if not template.from_totals:
-        discounted = discounted.add_columns(*_list_categories(discounted_cells))
-    discounted = discounted.add_columns(*(literal_column("0").label(name) for name in _SUMMED), false().label("judged"))
-    discounted = discounted.add_columns(cast(null(), SmallInteger).label("version_no"), true().label("is_discounted"))
-    return union_all(rows, discounted.add_columns(*_make_measures_of_cells(discounted_cells, unplaced))).cte(name)
-
-
-def _join_counted(counted: CTE, source: Table) -> Select[Any]:
-    """The rows of totals or cells that count, with what identifies their groups."""
-    c, t = counted.c, source.c
-    return (
-        select(c.tenant_id, c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population)
-        .add_columns(c.code.label("window"), c.census_on, c.academic_year, t.subject_no)
-        .join_from(counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
-        .where(t.aspect_no == MAIN_ASPECT, c.has_opened)
-    )
-
-
-def _join_grades(rows: Select[Any], source: Table) -> Select[Any]:
-    """Adds the grade of each cell, if it has one, and leaves out empty cells."""
-    t, g = source.c, grades.c
-    graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
-    return rows.outerjoin(grades, graded).where(t.n > 0)
-
-
-def _make_measures_of_totals(unplaced: Unplaced) -> list[ColumnElement[Any]]:
-    t = totals.c
-    judged = exists().where(*(cells.c[name] == t[name] for name in _KEY_OF_TOTAL), cells.c.grade_no > 0, cells.c.n > 0)
-    counts = [t.eligible, t.valid, t.expected, t.higher, t.valued, *unplaced.limit(t.eligible), t.value_sum]
-    named = [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
-    return [*named, case((t.valid > 0, true()), else_=judged).label("judged")]
-
-
-def _list_categories(source: Table) -> list[ColumnElement[Any]]:
-    c = source.c
-    return [c.year_group, c.sex, c.disadvantaged, c.eal, c.sen]
-
-
-def _make_measures_of_cells(source: Table, unplaced: Unplaced) -> list[ColumnElement[Any]]:
-    """A pupil without a judgement has grade 0, and is eligible and not valid; with grade -1, neither."""
-    c, g = source.c, grades.c
-    valued = g.valid & g.value.is_not(None)
-    is_eligible = func.coalesce(g.eligible, c.grade_no >= literal_column("0"))
-    counts: list[ColumnElement[Any]] = [
-        case((counted, c.n), else_=0) for counted in (is_eligible, g.valid, g.expected, g.higher, valued)
-    ]
-    counts += [*unplaced.limit(counts[0]), case((valued, c.n * g.value), else_=0)]
-    return [count.label(name) for count, name in zip(counts, _SUMMED, strict=True)]
-
-
 def _build_tally(measured: CTE, template: AggregateTemplate) -> ColumnElement[Any]:
     """The JSON of a Tally."""
     m, nothing = measured.c, null()
@@ -288,10 +189,10 @@ def _build_tally(measured: CTE, template: AggregateTemplate) -> ColumnElement[An
 def _sum_measures(measured: CTE) -> list[ColumnElement[Any]]:
     """PupilCounts, the numbers of the scheme versions that the values come from, and those of all scheme versions."""
     m = measured.c
-    eligible, *counts, value_sum = (func.sum(m[name]) for name in _SUMMED)
+    eligible, *counts, value_sum = (func.sum(m[name]) for name in SUMMED)
     guarded = func.coalesce(func.sum(m.eligible).filter(~m.internal), 0)
     versions = func.array_agg(m.version_no.distinct())
-    *discounted, discounted_sum = (func.sum(m[f"discounted_{name}"]) for name in _SUMMED)
+    *discounted, discounted_sum = (func.sum(m[f"discounted_{name}"]) for name in SUMMED)
     apart = case((func.bool_or(m.is_discounted), _build_array(*discounted, cast(discounted_sum * 100, BigInteger))))
     counted = _build_array(eligible, guarded, *counts, cast(value_sum * 100, BigInteger), func.bool_or(m.judged), apart)
     lists = (versions.filter(m.valued > 0, m.version_no.is_not(None)), versions.filter(m.version_no.is_not(None)))
@@ -309,6 +210,14 @@ def _select_scheme_codes(measured: CTE, tenant_ids: Select[Any]) -> Select[Any]:
         .join_from(used, scheme_versions, (v.tenant_id == used.c.tenant_id) & (v.no == used.c.version_no))
         .join(schemes, (m.tenant_id == v.tenant_id) & (m.id == v.scheme_id))
         .where(v.tenant_id.in_(tenant_ids))
+    )
+
+
+def _select_scales(sources: Sources) -> Select[Any]:
+    """The common scales in force, with the names of their standards."""
+    k, c = sources.scaled.c, common_scales.c
+    return select(_build_array(k.tenant_id, c.id, c.name, c.expected_label, c.higher_label).label("item")).join_from(
+        sources.scaled, common_scales, (c.tenant_id == k.tenant_id) & (c.id == k.scale_id)
     )
 
 

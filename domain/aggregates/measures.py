@@ -1,0 +1,267 @@
+"""What each total and cell adds to the counts of an aggregate, in SQL.
+
+Where a tenant has no common scale in force, a grade's own standards are its place: totals and cells have its counts. Where it has one,
+its cells are counted by the places that `list_places` gives their grades on a day, and conjunctions by the tuples of their parts; so
+another crosswalk needs no recount.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    Boolean,
+    ColumnElement,
+    Date,
+    Integer,
+    Select,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    distinct,
+    exists,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+)
+
+from domain.aggregates.cells import MAIN_ASPECT, cells, conjunction_parts, discounted_cells, grades, totals
+from domain.aggregates.template import AggregateTemplate
+from domain.aggregates.unplaced import Unplaced
+from domain.assessment.common_scales import common_scales
+from domain.assessment.subjects import subjects
+from domain.assessment.windows import pins
+
+SUMMED = ("eligible", "valid", "expected", "higher", "valued", "expected_of", "higher_of", "value_sum")
+_KEY_OF_TOTAL = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
+_CATEGORIES = ("year_group", "sex", "disadvantaged", "eal", "sen")
+_ZERO: ColumnElement[Any] = literal_column("0")
+PLACES_ON = bindparam("places_on", type_=Date)
+"""The day whose scales and crosswalks place the grades."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The schools and windows that count, and how their grades are placed.
+
+    `scaled` are the tenants that have a common scale in force, `places` the places of their grades, and `placed_versions` the versions
+    of schemes of which any grade has one.
+    """
+
+    counted: CTE
+    unplaced: Unplaced
+    scaled: CTE
+    places: CTE
+    placed_versions: CTE
+
+    @classmethod
+    def of(cls, reached: CTE, counted: CTE) -> "Sources":
+        k = common_scales.c
+        scaled = (
+            select(k.tenant_id, k.id.label("scale_id"))
+            .distinct(k.tenant_id)
+            .where(k.tenant_id.in_(select(reached.c.tenant_id)), k.from_on <= PLACES_ON)
+            .order_by(k.tenant_id, k.from_on.desc(), k.signed_at.desc())
+            .cte("scaled")
+            .prefix_with("MATERIALIZED")
+        )
+        place = (
+            func.list_places(scaled.c.tenant_id, PLACES_ON)
+            .table_valued(
+                column("scheme_version_no", SmallInteger),
+                column("grade_no", SmallInteger),
+                column("band", Text),
+                column("band_no", Integer),
+                column("expected", Boolean),
+                column("higher", Boolean),
+            )
+            .lateral("place")
+        )
+        p = place.c
+        places = (
+            select(scaled.c.tenant_id, p.scheme_version_no, p.grade_no, p.expected, p.higher)
+            .join_from(scaled, place, true())
+            .cte("places")
+            .prefix_with("MATERIALIZED")
+        )
+        c = places.c
+        placed_versions = (
+            select(c.tenant_id, c.scheme_version_no)
+            .add_columns(
+                func.bool_or(c.expected.is_not(None)).label("expected"), func.bool_or(c.higher.is_not(None)).label("higher")
+            )
+            .group_by(c.tenant_id, c.scheme_version_no)
+            .cte("placed_versions")
+            .prefix_with("MATERIALIZED")
+        )
+        return cls(counted, Unplaced.of(reached, counted), scaled, places, placed_versions)
+
+    def has_scale(self, tenant_id: ColumnElement[Any]) -> ColumnElement[bool]:
+        return tenant_id.in_(select(self.scaled.c.tenant_id))
+
+
+def select_measures(sources: Sources, template: AggregateTemplate, name: str) -> CTE:
+    """A row for each total or cell, with what it adds to each count, and a row for each cell of discounted pupils.
+
+    Only indispensable tables are joined, since row-level security checks each row of each table, which takes
+    microseconds.
+    """
+    parts = [_select_totals(sources) if template.from_totals else _select_cells(sources, template, cells)]
+    parts.append(_select_cells(sources, template, discounted_cells))
+    parts += [_select_placed_cells(sources, template, source) for source in (cells, discounted_cells)]
+    parts.append(_select_conjunctions(sources, template))
+    return union_all(*parts).cte(name)
+
+
+def _select_totals(sources: Sources) -> Select[Any]:
+    t = totals.c
+    rows = _join_counted(sources, totals).where(~sources.has_scale(t.tenant_id))
+    rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
+    rows = sources.unplaced.join(rows, t, pins.c.scheme_version_no)
+    judged = exists().where(*(cells.c[name] == t[name] for name in _KEY_OF_TOTAL), cells.c.grade_no > 0, cells.c.n > 0)
+    counts = [t.eligible, t.valid, t.expected, t.higher, t.valued, *sources.unplaced.limit(t.eligible), t.value_sum]
+    return _add_measures(rows, counts, case((t.valid > 0, true()), else_=judged), pins.c.scheme_version_no, false())
+
+
+def _select_cells(sources: Sources, template: AggregateTemplate, source: Table) -> Select[Any]:
+    """Cells of tenants without a scale. A pupil without a judgement has grade 0, and is eligible and not valid; with grade -1, neither."""
+    t, g = source.c, grades.c
+    rows = _join_grades(_join_counted(sources, source), source).where(~sources.has_scale(t.tenant_id))
+    rows = _add_categories(sources.unplaced.join(rows, t, t.scheme_version_no), template, t)
+    counts = _count_eligible(source, g)
+    counts = [counts[0], counts[1], case((g.expected, t.n), else_=_ZERO), case((g.higher, t.n), else_=_ZERO), counts[2]]
+    counts += [*sources.unplaced.limit(counts[0]), _sum_values(source, g)]
+    return _add_measures(rows, counts, t.grade_no > 0, t.scheme_version_no, _is_discounted(source))
+
+
+def _select_placed_cells(sources: Sources, template: AggregateTemplate, source: Table) -> Select[Any]:
+    """Cells of tenants with a scale, by the places of their grades. Conjunctions are counted by their tuples."""
+    t, g, p, v = source.c, grades.c, sources.places.c, sources.placed_versions.c
+    rows = _join_grades(_join_counted(sources, source), source).where(sources.has_scale(t.tenant_id))
+    rows = rows.where(~exists().where(subjects.c.tenant_id == t.tenant_id, subjects.c.no == t.subject_no, subjects.c.derived))
+    of_grade = (p.tenant_id == t.tenant_id) & (p.scheme_version_no == t.scheme_version_no) & (p.grade_no == t.grade_no)
+    rows = rows.outerjoin(sources.places, of_grade)
+    rows = rows.outerjoin(sources.placed_versions, (v.tenant_id == t.tenant_id) & (v.scheme_version_no == t.scheme_version_no))
+    rows = _add_categories(rows, template, t)
+    eligible, valid, valued = _count_eligible(source, g)
+    reached = [case((g.valid & p[name], t.n), else_=_ZERO) for name in ("expected", "higher")]
+    placed = [case((g.valid, p[name].is_not(None)), else_=func.coalesce(v[name], false())) for name in ("expected", "higher")]
+    counts = [eligible, valid, *reached, valued, *(case((is_placed, eligible), else_=_ZERO) for is_placed in placed)]
+    counts.append(_sum_values(source, g))
+    return _add_measures(rows, counts, t.grade_no > 0, t.scheme_version_no, _is_discounted(source))
+
+
+def _select_conjunctions(sources: Sources, template: AggregateTemplate) -> Select[Any]:
+    """Tuples of conjunctions: of tenants with a scale all of them, of others those that they have declared themselves."""
+    c = sources.counted.c
+    declares = exists().where(conjunction_parts.c.tenant_id == c.tenant_id)
+    tenants = (
+        select(c.tenant_id, sources.has_scale(c.tenant_id).label("is_scaled"))
+        .add_columns(func.array_agg(distinct(c.no)).label("windows"), func.array_agg(distinct(c.id)).label("schools"))
+        .where(c.has_opened, or_(sources.has_scale(c.tenant_id), declares))
+        .group_by(c.tenant_id)
+        .subquery("combining")
+    )
+    flags = ("eligible", "valid", "expected_of", "expected", "higher_of", "higher", "judged")
+    columns = [
+        column("window_no", SmallInteger),
+        column("school_id", Uuid),
+        column("subject_no", SmallInteger),
+        column("apart", Boolean),
+    ]
+    columns += [*(column(name, Text) for name in _CATEGORIES), column("n", Integer), *(column(name, Boolean) for name in flags)]
+    t = tenants.c
+    found = (
+        func.measure_conjunctions(
+            t.tenant_id, cast(t.windows, ARRAY(SmallInteger)), cast(t.schools, ARRAY(Uuid)), PLACES_ON, ~t.is_scaled
+        )
+        .table_valued(*columns)
+        .lateral("combined")
+    )
+    m = found.c
+    of_school = (c.tenant_id == t.tenant_id) & (c.no == m.window_no) & (c.id == m.school_id)
+    rows = (
+        select(*_list_keys(c), m.subject_no)
+        .select_from(tenants.join(found, true()).join(sources.counted, of_school))
+        .where(c.has_opened)
+    )
+    counts: list[ColumnElement[Any]] = [case((m[name], m.n), else_=_ZERO) for name in ("eligible", "valid", "expected", "higher")]
+    counts += [_ZERO, *(case((m[name], m.n), else_=_ZERO) for name in ("expected_of", "higher_of")), _ZERO]
+    return _add_measures(_add_categories(rows, template, m), counts, m.judged, cast(null(), SmallInteger), m.apart)
+
+
+def _add_measures(
+    rows: Select[Any],
+    counts: list[ColumnElement[Any]],
+    judged: ColumnElement[Any],
+    version_no: ColumnElement[Any],
+    apart: ColumnElement[Any],
+) -> Select[Any]:
+    """Adds the counts, and those of discounted pupils: a row that is apart has only the latter."""
+    is_constant = apart.compare(true()) or apart.compare(false())
+
+    def choose(value: ColumnElement[Any], is_apart: bool, otherwise: ColumnElement[Any]) -> ColumnElement[Any]:
+        if is_constant:
+            return value if apart.compare(true()) == is_apart else otherwise
+        return case((apart if is_apart else ~apart, value), else_=otherwise)
+
+    named = list(zip(SUMMED, counts, strict=True))
+    rows = rows.add_columns(*(choose(count, False, _ZERO).label(name) for name, count in named))
+    rows = rows.add_columns(choose(judged, False, false()).label("judged"))
+    rows = rows.add_columns(choose(version_no, False, cast(null(), SmallInteger)).label("version_no"), apart.label("is_discounted"))
+    return rows.add_columns(*(choose(count, True, _ZERO).label(f"discounted_{name}") for name, count in named))
+
+
+def _list_keys(c: Any) -> list[ColumnElement[Any]]:
+    """What identifies the groups of a row of `counted`, but for the subject."""
+    names = (c.tenant_id, c.id.label("school"), c.urn, c.name, c.internal, c.threshold, c.population)
+    return [*names, c.code.label("window"), c.census_on, c.academic_year]
+
+
+def _join_counted(sources: Sources, source: Table) -> Select[Any]:
+    """The rows of totals or cells that count, with what identifies their groups."""
+    c, t = sources.counted.c, source.c
+    return (
+        select(*_list_keys(c), t.subject_no)
+        .join_from(sources.counted, source, (t.tenant_id == c.tenant_id) & (t.window_no == c.no) & (t.school_id == c.id))
+        .where(t.aspect_no == MAIN_ASPECT, c.has_opened)
+    )
+
+
+def _join_grades(rows: Select[Any], source: Table) -> Select[Any]:
+    """Adds the grade of each cell, if it has one, and leaves out empty cells."""
+    t, g = source.c, grades.c
+    graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
+    return rows.outerjoin(grades, graded).where(t.n > 0)
+
+
+def _add_categories(rows: Select[Any], template: AggregateTemplate, c: Any) -> Select[Any]:
+    return rows if template.from_totals else rows.add_columns(*(c[name].label(name) for name in _CATEGORIES))
+
+
+def _is_discounted(source: Table) -> ColumnElement[Any]:
+    return true() if source is discounted_cells else false()
+
+
+def _count_eligible(source: Table, g: Any) -> list[ColumnElement[Any]]:
+    """Returns what a cell adds to the eligible, the valid and the valued."""
+    c = source.c
+    valued = g.valid & g.value.is_not(None)
+    is_eligible = func.coalesce(g.eligible, c.grade_no >= _ZERO)
+    return [case((counted, c.n), else_=_ZERO) for counted in (is_eligible, g.valid, valued)]
+
+
+def _sum_values(source: Table, g: Any) -> ColumnElement[Any]:
+    return case((g.valid & g.value.is_not(None), source.c.n * g.value), else_=_ZERO)
