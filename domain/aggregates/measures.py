@@ -36,6 +36,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from domain.aggregates.cells import MAIN_ASPECT, cells, conjunction_parts, discounted_cells, grades, totals
 from domain.aggregates.template import AggregateTemplate
@@ -71,7 +72,7 @@ class Sources:
         k = common_scales.c
         scaled = (
             select(k.tenant_id, k.id.label("scale_id"))
-            .distinct(k.tenant_id)
+            .ext(distinct_on(k.tenant_id))
             .where(k.tenant_id.in_(select(reached.c.tenant_id)), k.from_on <= PLACES_ON)
             .order_by(k.tenant_id, k.from_on.desc(), k.signed_at.desc())
             .cte("scaled")
