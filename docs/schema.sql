@@ -351,6 +351,14 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.find_scale(in_tenant uuid, on_day date) RETURNS uuid
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (SELECT s.id FROM common_scales s WHERE s.tenant_id = in_tenant AND s.from_on <= on_day ORDER BY s.from_on DESC, s.signed_at DESC LIMIT 1);
+END $$;
+
 CREATE FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -784,6 +792,51 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION public.list_places(in_tenant uuid, on_day date) RETURNS TABLE(scheme_version_no smallint, grade_no smallint, band text, band_no integer, expected boolean, higher boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    in_force uuid := find_scale(in_tenant, on_day);
+    bands text[];
+    expected_no integer;
+    higher_no integer;
+BEGIN
+    IF in_force IS NULL THEN
+        RETURN QUERY SELECT g.scheme_version_no, g.no, NULL::text, NULL::integer, CASE WHEN v.expected_status IS NULL THEN g.expected END,
+            CASE WHEN v.higher_status IS NULL THEN g.higher END
+        FROM scheme_versions v JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = v.no
+        WHERE v.tenant_id = in_tenant AND g.valid AND (v.expected_status IS NULL OR v.higher_status IS NULL);
+        RETURN;
+    END IF;
+    SELECT s.bands, array_position(s.bands, s.expected_from), array_position(s.bands, s.higher_from) INTO bands, expected_no, higher_no
+    FROM common_scales s WHERE s.tenant_id = in_tenant AND s.id = in_force;
+    RETURN QUERY WITH signed AS (
+        SELECT DISTINCT ON (c.scheme_version_no) c.scheme_version_no, c.id FROM crosswalks c
+        WHERE c.tenant_id = in_tenant AND c.from_on <= on_day ORDER BY c.scheme_version_no, c.from_on DESC, c.signed_at DESC
+    ), placed AS (
+        SELECT s.scheme_version_no, g.grade_no, array_position(bands, g.band) AS band_no
+        FROM signed s JOIN crosswalk_grades g ON g.tenant_id = in_tenant AND g.crosswalk_id = s.id
+        UNION ALL
+        SELECT v.no, g.no, CASE WHEN v.higher_status IS NULL AND g.higher THEN COALESCE(higher_no, expected_no) WHEN g.expected THEN expected_no
+            WHEN expected_no = 2 THEN 1 END
+        FROM schemes m
+        JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.scheme_id = m.id AND v.expected_status IS NULL
+        JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = v.no AND g.valid
+        WHERE m.tenant_id = in_tenant AND m.template IS NOT NULL AND NOT m.derived AND NOT EXISTS (SELECT 1 FROM signed s WHERE s.scheme_version_no = v.no)
+    )
+    SELECT p.scheme_version_no, p.grade_no, bands[p.band_no], p.band_no,
+        CASE WHEN p.band_no IS NULL THEN g.expected ELSE p.band_no >= expected_no END,
+        CASE WHEN higher_no IS NULL THEN NULL WHEN p.band_no IS NULL THEN CASE WHEN v.higher_status IS NULL THEN g.higher END
+            WHEN NOT s.is AND v.higher_status IS NOT NULL THEN NULL ELSE p.band_no >= higher_no END
+    FROM placed p
+    CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM signed x WHERE x.scheme_version_no = p.scheme_version_no) AS is) s
+    JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = p.scheme_version_no AND g.no = p.grade_no
+    JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.no = p.scheme_version_no
+    WHERE g.valid AND (p.band_no IS NOT NULL OR NOT s.is);
+END $$;
+
 CREATE FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -866,6 +919,57 @@ BEGIN
         SELECT from_on, status FROM enrolments WHERE tenant_id = in_tenant AND pupil_id = p.id AND enrolments.school_id = p.school_id
             AND status IN ('C', 'M', 'F', 'O') AND to_on IS NULL ORDER BY from_on DESC LIMIT 1
     ) e ON true;
+END $$;
+
+CREATE FUNCTION public.measure_conjunctions(in_tenant uuid, in_windows smallint[], of_schools uuid[], on_day date, declared_only boolean) RETURNS TABLE(window_no smallint, school_id uuid, subject_no smallint, apart boolean, year_group text, sex text, disadvantaged text, eal text, sen text, n integer, eligible boolean, valid boolean, expected_of boolean, expected boolean, higher_of boolean, higher boolean, judged boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH places AS MATERIALIZED (
+        SELECT * FROM list_places(in_tenant, on_day)
+    ), scaled AS MATERIALIZED (
+        SELECT p.scheme_version_no, bool_or(p.expected IS NOT NULL) AS has_expected, bool_or(p.higher IS NOT NULL) AS has_higher FROM places p GROUP BY 1
+    ), parts_of AS MATERIALIZED (
+        SELECT * FROM list_conjunctions(in_tenant) d WHERE d.declared OR NOT declared_only
+    ), found AS MATERIALIZED (
+        SELECT c.* FROM conjunction_cells c
+        WHERE c.tenant_id = in_tenant AND c.window_no = ANY (in_windows) AND c.school_id = ANY (of_schools)
+            AND c.subject_no IN (SELECT d.subject_no FROM parts_of d)
+    ), tuples AS (
+        SELECT DISTINCT f.subject_no, f.parts, f.versions, f.grade_nos FROM found f
+    ), judged AS (
+        SELECT t.*, d.slot, d.required, d.weight, COALESCE(g.eligible, u.grade_no >= 0) AS eligible, COALESCE(g.valid, false) AS valid, u.grade_no > 0 AS judged,
+            CASE d.threshold WHEN 'higher' THEN p.higher ELSE p.expected END AS reached,
+            CASE d.higher_threshold WHEN 'higher' THEN p.higher WHEN 'expected' THEN p.expected END AS reached_higher,
+            CASE d.threshold WHEN 'higher' THEN s.has_higher ELSE s.has_expected END AS has_place,
+            CASE d.higher_threshold WHEN 'higher' THEN s.has_higher WHEN 'expected' THEN s.has_expected END AS has_higher_place
+        FROM tuples t CROSS JOIN LATERAL unnest(t.parts, t.versions, t.grade_nos) AS u (part_no, version_no, grade_no)
+        JOIN parts_of d ON d.subject_no = t.subject_no AND d.part_no = u.part_no
+        LEFT JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = u.version_no AND g.no = u.grade_no
+        LEFT JOIN places p ON p.scheme_version_no = u.version_no AND p.grade_no = u.grade_no
+        LEFT JOIN scaled s ON s.scheme_version_no = u.version_no
+    ), slots AS (
+        SELECT j.subject_no, j.parts, j.versions, j.grade_nos, j.slot, bool_or(j.required) AS required, max(j.weight) AS weight, bool_or(j.eligible) AS eligible,
+            bool_or(j.valid) AS valid, bool_or(j.judged) AS judged, bool_or(COALESCE(j.reached, false)) AS reached,
+            bool_or(COALESCE(j.reached_higher, false)) AS reached_higher,
+            bool_and(CASE WHEN j.valid THEN j.reached IS NOT NULL ELSE COALESCE(j.has_place, false) END) AS placed,
+            bool_and(CASE WHEN j.valid THEN j.reached_higher IS NOT NULL ELSE COALESCE(j.has_higher_place, false) END) AS higher_placed
+        FROM judged j GROUP BY 1, 2, 3, 4, 5
+    ), outcomes AS (
+        SELECT s.subject_no, s.parts, s.versions, s.grade_nos, bool_and(s.eligible OR NOT s.required) AND bool_or(s.eligible) AS eligible,
+            bool_and(s.valid OR NOT s.required) AND COALESCE(sum(s.weight) FILTER (WHERE s.valid), 0) >= COALESCE(max(w.least_weight), 1) AS valid,
+            bool_and(s.judged OR NOT s.required) AND bool_or(s.judged) AS judged, bool_and(s.placed) AS placed, bool_and(s.higher_placed) AS higher_placed,
+            bool_and(s.reached OR NOT s.required) AND COALESCE(sum(s.weight) FILTER (WHERE s.reached), 0) >= COALESCE(max(w.least_weight), 1) AS reached,
+            bool_and(s.reached_higher OR NOT s.required)
+                AND COALESCE(sum(s.weight) FILTER (WHERE s.reached_higher), 0) >= COALESCE(max(w.least_weight), 1) AS reached_higher
+        FROM slots s JOIN subjects w ON w.tenant_id = in_tenant AND w.no = s.subject_no GROUP BY 1, 2, 3, 4
+    )
+    SELECT f.window_no, f.school_id, f.subject_no, f.apart, f.year_group, f.sex, f.disadvantaged, f.eal, f.sen, f.n, o.eligible, o.eligible AND o.valid,
+        o.eligible AND o.placed, o.eligible AND o.placed AND o.valid AND o.reached, o.eligible AND o.higher_placed,
+        o.eligible AND o.higher_placed AND o.valid AND o.reached_higher, o.judged
+    FROM found f JOIN outcomes o USING (subject_no, parts, versions, grade_nos);
 END $$;
 
 CREATE FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) RETURNS void
@@ -1855,6 +1959,27 @@ CREATE TABLE public.collects (
 
 ALTER TABLE ONLY public.collects FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.common_scales (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    name text NOT NULL,
+    bands text[] NOT NULL,
+    band_labels text[] NOT NULL,
+    expected_from text NOT NULL,
+    expected_label text,
+    higher_from text,
+    higher_label text,
+    created_at timestamp with time zone NOT NULL,
+    from_on date,
+    signed_at timestamp with time zone,
+    signed_by text,
+    signer_role text,
+    signed_client_id uuid,
+    version integer DEFAULT 1 NOT NULL
+);
+
+ALTER TABLE ONLY public.common_scales FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.conjunction_cells (
     tenant_id uuid NOT NULL,
     academic_year smallint,
@@ -1890,6 +2015,34 @@ CREATE TABLE public.conjunction_parts (
 );
 
 ALTER TABLE ONLY public.conjunction_parts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.crosswalk_grades (
+    tenant_id uuid NOT NULL,
+    crosswalk_id uuid NOT NULL,
+    grade_no smallint NOT NULL,
+    grade text NOT NULL,
+    band text
+);
+
+ALTER TABLE ONLY public.crosswalk_grades FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.crosswalks (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    scale_id uuid NOT NULL,
+    scheme_version_no smallint NOT NULL,
+    scheme_id uuid NOT NULL,
+    scheme_version smallint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    from_on date,
+    signed_at timestamp with time zone,
+    signed_by text,
+    signer_role text,
+    signed_client_id uuid,
+    version integer DEFAULT 1 NOT NULL
+);
+
+ALTER TABLE ONLY public.crosswalks FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.targets (
     tenant_id uuid NOT NULL,
@@ -2795,6 +2948,17 @@ CREATE VIEW public.returns WITH (security_invoker='true') AS
          LIMIT 1) last ON (true))
      LEFT JOIN public.clients c ON ((c.id = last.client_id)));
 
+CREATE TABLE public.scale_signatures (
+    tenant_id uuid NOT NULL,
+    of_id uuid NOT NULL,
+    signed_at timestamp with time zone NOT NULL,
+    signed_by text NOT NULL,
+    signer_role text NOT NULL,
+    client_id uuid NOT NULL
+);
+
+ALTER TABLE ONLY public.scale_signatures FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.schema_compatibility (
     is_only boolean DEFAULT true NOT NULL,
     oldest_program text NOT NULL,
@@ -3373,11 +3537,20 @@ ALTER TABLE ONLY public.codes
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_pkey PRIMARY KEY (tenant_id, window_no, subject_no, aspect_no, school_id);
 
+ALTER TABLE ONLY public.common_scales
+    ADD CONSTRAINT common_scales_pkey PRIMARY KEY (tenant_id, id);
+
 ALTER TABLE ONLY public.conjunction_cells
     ADD CONSTRAINT conjunction_cells_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos);
 
 ALTER TABLE ONLY public.conjunction_parts
     ADD CONSTRAINT conjunction_parts_pkey PRIMARY KEY (tenant_id, subject_no, part_no);
+
+ALTER TABLE ONLY public.crosswalk_grades
+    ADD CONSTRAINT crosswalk_grades_pkey PRIMARY KEY (tenant_id, crosswalk_id, grade_no);
+
+ALTER TABLE ONLY public.crosswalks
+    ADD CONSTRAINT crosswalks_pkey PRIMARY KEY (tenant_id, id);
 
 ALTER TABLE ONLY public.data_issues
     ADD CONSTRAINT data_issues_pkey PRIMARY KEY (tenant_id, id);
@@ -3508,6 +3681,9 @@ ALTER TABLE ONLY public.register_imports
 ALTER TABLE ONLY public.retired_identifiers
     ADD CONSTRAINT retired_identifiers_pkey PRIMARY KEY (tenant_id, hash);
 
+ALTER TABLE ONLY public.scale_signatures
+    ADD CONSTRAINT scale_signatures_pkey PRIMARY KEY (tenant_id, of_id, signed_at);
+
 ALTER TABLE ONLY public.schema_compatibility
     ADD CONSTRAINT schema_compatibility_pkey PRIMARY KEY (is_only);
 
@@ -3605,6 +3781,12 @@ ALTER TABLE ONLY public.windows
     ADD CONSTRAINT windows_tenant_id_no_key UNIQUE (tenant_id, no);
 
 CREATE UNIQUE INDEX clients_by_name ON public.clients USING btree (of_tenant, display_name) WHERE (revoked_at IS NULL);
+
+CREATE INDEX common_scales_by_id ON public.common_scales USING btree (id);
+
+CREATE INDEX crosswalks_by_id ON public.crosswalks USING btree (id);
+
+CREATE INDEX crosswalks_by_version ON public.crosswalks USING btree (tenant_id, scheme_version_no, from_on);
 
 CREATE INDEX data_issues_by_id ON public.data_issues USING btree (id);
 
@@ -3821,6 +4003,12 @@ ALTER TABLE ONLY public.conjunction_parts
 ALTER TABLE ONLY public.conjunction_parts
     ADD CONSTRAINT conjunction_parts_tenant_id_subject_no_fkey FOREIGN KEY (tenant_id, subject_no) REFERENCES public.subjects(tenant_id, no);
 
+ALTER TABLE ONLY public.crosswalk_grades
+    ADD CONSTRAINT crosswalk_grades_tenant_id_crosswalk_id_fkey FOREIGN KEY (tenant_id, crosswalk_id) REFERENCES public.crosswalks(tenant_id, id);
+
+ALTER TABLE ONLY public.crosswalks
+    ADD CONSTRAINT crosswalks_tenant_id_scale_id_fkey FOREIGN KEY (tenant_id, scale_id) REFERENCES public.common_scales(tenant_id, id);
+
 ALTER TABLE ONLY public.data_issues
     ADD CONSTRAINT data_issues_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -3966,9 +4154,15 @@ ALTER TABLE public.characteristics ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.collects ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.common_scales ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.conjunction_cells ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.conjunction_parts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.crosswalk_grades ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.crosswalks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.data_issues ENABLE ROW LEVEL SECURITY;
 
@@ -4016,9 +4210,15 @@ CREATE POLICY maintenance ON public.characteristics TO markonce_owner, markonce_
 
 CREATE POLICY maintenance ON public.collects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.common_scales TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.conjunction_cells TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.conjunction_parts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.crosswalk_grades TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.crosswalks TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.data_issues TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -4079,6 +4279,8 @@ CREATE POLICY maintenance ON public.receipts TO markonce_owner, markonce_operato
 CREATE POLICY maintenance ON public.record_changes TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.retired_identifiers TO markonce_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.scale_signatures TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.scheme_versions TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -4164,13 +4366,25 @@ CREATE POLICY reached ON public.collects TO markonce_app USING ((EXISTS ( SELECT
    FROM public.reach r
   WHERE (r.tenant_id = collects.tenant_id))));
 
+CREATE POLICY reached ON public.common_scales TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = common_scales.tenant_id))));
+
 CREATE POLICY reached ON public.conjunction_cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE ((r.tenant_id = conjunction_cells.tenant_id) AND (r.school_id = conjunction_cells.school_id)))));
+  WHERE ((r.tenant_id = conjunction_cells.tenant_id) AND (r.school_id = conjunction_cells.school_id) AND r.sees_counts))));
 
 CREATE POLICY reached ON public.conjunction_parts TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = conjunction_parts.tenant_id))));
+
+CREATE POLICY reached ON public.crosswalk_grades TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = crosswalk_grades.tenant_id))));
+
+CREATE POLICY reached ON public.crosswalks TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = crosswalks.tenant_id))));
 
 CREATE POLICY reached ON public.data_issues TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.reach r
@@ -4278,6 +4492,10 @@ CREATE POLICY reached ON public.record_changes TO markonce_app USING ((EXISTS ( 
    FROM public.pupils p
   WHERE ((p.tenant_id = record_changes.tenant_id) AND (p.id = record_changes.pupil_id)))));
 
+CREATE POLICY reached ON public.scale_signatures TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = scale_signatures.tenant_id))));
+
 CREATE POLICY reached ON public.scheme_versions TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = scheme_versions.tenant_id))));
@@ -4344,6 +4562,8 @@ ALTER TABLE public.receipts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.record_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.retired_identifiers ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.scale_signatures ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.scheme_versions ENABLE ROW LEVEL SECURITY;
 
@@ -4458,6 +4678,10 @@ REVOKE ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) F
 GRANT ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.find_scale(in_tenant uuid, on_day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_scale(in_tenant uuid, on_day date) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_scale(in_tenant uuid, on_day date) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
@@ -4508,6 +4732,10 @@ REVOKE ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check byt
 GRANT ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.list_new_retired(in_tenant uuid, OUT key_check bytea, OUT hashes bytea[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.list_places(in_tenant uuid, on_day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_places(in_tenant uuid, on_day date) TO markonce_app;
+GRANT ALL ON FUNCTION public.list_places(in_tenant uuid, on_day date) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.lock_schools(in_tenant uuid, of_schools uuid[], of_pupils uuid[]) TO markonce_operator;
@@ -4523,6 +4751,10 @@ GRANT ALL ON FUNCTION public.make_sort_key(value text) TO markonce_operator;
 REVOKE ALL ON FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.measure_conjunctions(in_tenant uuid, in_windows smallint[], of_schools uuid[], on_day date, declared_only boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.measure_conjunctions(in_tenant uuid, in_windows smallint[], of_schools uuid[], on_day date, declared_only boolean) TO markonce_app;
+GRANT ALL ON FUNCTION public.measure_conjunctions(in_tenant uuid, in_windows smallint[], of_schools uuid[], on_day date, declared_only boolean) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.move_pupils(in_tenant uuid, of_pupils uuid[], to_school uuid) TO markonce_app;
@@ -4700,11 +4932,20 @@ GRANT SELECT ON TABLE public.codes TO markonce_operator;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_operator;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.common_scales TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.common_scales TO markonce_operator;
+
 GRANT SELECT ON TABLE public.conjunction_cells TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conjunction_cells TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conjunction_parts TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conjunction_parts TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.crosswalk_grades TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.crosswalk_grades TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.crosswalks TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.crosswalks TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.targets TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.targets TO markonce_operator;
@@ -4833,6 +5074,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.register_imports TO markonce_o
 
 GRANT SELECT ON TABLE public.returns TO markonce_app;
 GRANT SELECT ON TABLE public.returns TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.scale_signatures TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.scale_signatures TO markonce_operator;
 
 GRANT SELECT ON TABLE public.schema_compatibility TO markonce_app;
 GRANT SELECT ON TABLE public.schema_compatibility TO markonce_operator;

@@ -135,6 +135,11 @@ BEGIN
     FROM found f JOIN outcomes o USING (subject_no, parts, versions, grade_nos);
 END $$
 """
+COUNTS_ALONE = """
+ALTER POLICY reached ON conjunction_cells USING (EXISTS (
+    SELECT 1 FROM reach r WHERE r.tenant_id = conjunction_cells.tenant_id AND r.school_id = conjunction_cells.school_id AND r.sees_counts
+))
+"""
 FUNCTIONS = (
     "find_scale",
     "list_places",
@@ -154,7 +159,7 @@ def upgrade() -> None:
     )
     for table in ("common_scales", "crosswalks", "crosswalk_grades", "scale_signatures"):
         protect_table(table, rows_of="tenant")
-    run_each(FIND_SCALE, PLACES, MEASURE)
+    run_each(FIND_SCALE, PLACES, MEASURE, COUNTS_ALONE)
     for function in FUNCTIONS:
         run_each(
             f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC",

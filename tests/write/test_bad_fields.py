@@ -65,6 +65,8 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
     named = {"tenant": TENANT, "code": "own", "name": "Own"}
     subject, aspect = [(await sent(client, f"/v1/{noun}", named, 201))["id"] for noun in ("subjects", "aspects")]
     scheme = await sent(client, "/v1/schemes", {**named, "grades": [{"code": "1", "label": "One"}]}, 201)
+    scale_id = (await sent(client, "/v1/common-scales", SCALE, 201))["id"]
+    crosswalk_id = (await sent(client, "/v1/crosswalks", CROSSWALK, 201))["id"]
     discount = await sent(client, f"/v1/windows/{planned}/discounts", {**DISCOUNT, "pupil": {"reference": "P8"}}, 201)
     aims = [judged(n, horizon=HORIZON, scheme="ks2-scaled-score", basis="aspiration") for n in (7, 8)]
     aimed = await sent(client, "/v1/targets", {"school": SCHOOL, "entries": aims}, Prefer="return=representation")
@@ -81,6 +83,8 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             **dict.fromkeys(("update_group", "delete_group"), made_group),
             **{f"{verb}_{noun}": id_ for verb in ("update", "retire") for noun, id_ in (("subject", subject), ("aspect", aspect))},
             "create_scheme_version": scheme["id"],
+            "sign_common_scale": scale_id,
+            "sign_crosswalk": crosswalk_id,
             **dict.fromkeys(("open_window", "update_window", "delete_window", "repin_window"), planned),
             **dict.fromkeys(("close_window", "create_window_discount"), open_window),
             "reopen_window": closed,
@@ -121,6 +125,17 @@ OF_WHOLE_DOCUMENTS = [
 ]
 """Those that are tried one by one, where the field is of no row of a batch."""
 HORIZON = {"academicYear": "2017-18", "point": "KS2"}
+BANDS = [{"code": "b", "label": "B"}, {"code": "a", "label": "A"}]
+SCALE = {
+    "tenant": TENANT,
+    "name": "Ours",
+    "bands": BANDS,
+    "expectedFrom": "b",
+    "expectedLabel": "4+",
+    "higherFrom": "a",
+    "higherLabel": "5+",
+}
+CROSSWALK = {"tenant": TENANT, "scheme": "own", "schemeVersion": 1, "grades": [{"grade": "1", "band": "a"}]}
 GRADE = {"code": "1", "label": "One", "rank": 1, "value": 1.0, "points": 1.0, "yearGroup": "6", "band": "b"}
 GRADE |= {"eligible": True, "valid": True, "expected": True, "higher": True}
 REASONS = {"actions": "a", "timeToSetAndAnalyse": "b", "timeToAct": "c"}
@@ -158,6 +173,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "create_aspect": {"tenant": TENANT, "code": "a", "name": "A", "nationalCode": "SUB"},
     "create_scheme": {"tenant": TENANT, "code": "s", "name": "S", "grades": [GRADE]},
     "create_scheme_version": {"grades": [GRADE]},
+    "create_common_scale": SCALE,
+    "create_crosswalk": CROSSWALK,
+    **dict.fromkeys(("sign_common_scale", "sign_crosswalk"), {"name": "Ada Okafor", "role": "Director", "fromOn": "2098-01-01"}),
     "create_window_discount": DISCOUNT,
     "withdraw_discount": {"author": "Head"},
     "lock_target": {"reason": "Agreed with parents", "actor": "Head"},
@@ -391,6 +409,14 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
     "create_scheme": [
         ({"/tenant/trust/groupUid": 1, "/code": "own"}, {"/tenant/trust": "trust-not-found", "/code": "scheme-exists"})
     ],
+    "create_common_scale": [
+        ({"/tenant/trust/groupUid": 1, "/expectedFrom": "x"}, {"/tenant/trust": "trust-not-found", "/expectedFrom": "band-unknown"})
+    ],
+    "create_crosswalk": [
+        ({"/scheme": "zzz", "/grades/0/band": "x"}, {"/scheme": "scheme-unknown", "/grades/0/band": "band-unknown"}),
+        ({"/grades/0/grade": "x"}, {"/grades/0/grade": "grade-unknown", "/grades": "grades-unmapped"}),
+    ],
+    **dict.fromkeys(("sign_common_scale", "sign_crosswalk"), [({"/fromOn": "2018-01-01"}, {"/fromOn": "from-in-past"})]),
     "create_window_discount": [
         ({"/pupil/reference": "ghost"}, {"/pupil/reference": "pupil-not-found"}),
         (
