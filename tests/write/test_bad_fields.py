@@ -135,6 +135,8 @@ SCALE = {
     "higherFrom": "a",
     "higherLabel": "5+",
 }
+SIGNATURE = {"name": "Ada Okafor", "role": "Director", "fromOn": "2098-01-01"}
+FROM_IN_PAST = ({"/fromOn": "2018-01-01"}, {"/fromOn": "from-in-past"})
 CROSSWALK = {"tenant": TENANT, "scheme": "own", "schemeVersion": 1, "grades": [{"grade": "1", "band": "a"}]}
 GRADE = {"code": "1", "label": "One", "rank": 1, "value": 1.0, "points": 1.0, "yearGroup": "6", "band": "b"}
 GRADE |= {"eligible": True, "valid": True, "expected": True, "higher": True}
@@ -175,7 +177,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "create_scheme_version": {"grades": [GRADE]},
     "create_common_scale": SCALE,
     "create_crosswalk": CROSSWALK,
-    **dict.fromkeys(("sign_common_scale", "sign_crosswalk"), {"name": "Ada Okafor", "role": "Director", "fromOn": "2098-01-01"}),
+    "sign_common_scale": SIGNATURE,
+    "sign_crosswalk": SIGNATURE,
     "create_window_discount": DISCOUNT,
     "withdraw_discount": {"author": "Head"},
     "lock_target": {"reason": "Agreed with parents", "actor": "Head"},
@@ -416,7 +419,8 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
         ({"/scheme": "zzz", "/grades/0/band": "x"}, {"/scheme": "scheme-unknown", "/grades/0/band": "band-unknown"}),
         ({"/grades/0/grade": "x"}, {"/grades/0/grade": "grade-unknown", "/grades": "grades-unmapped"}),
     ],
-    **dict.fromkeys(("sign_common_scale", "sign_crosswalk"), [({"/fromOn": "2018-01-01"}, {"/fromOn": "from-in-past"})]),
+    "sign_common_scale": [FROM_IN_PAST],
+    "sign_crosswalk": [FROM_IN_PAST],
     "create_window_discount": [
         ({"/pupil/reference": "ghost"}, {"/pupil/reference": "pupil-not-found"}),
         (
