@@ -113,7 +113,9 @@ async def create_common_scale(connection: Connection, caller: Caller, scale: New
             checks.add(Issue("/higherFrom", "wrong-value", "The higher standard is not below the expected one."))
     with checks.attempt():
         if scale.higher_from is None and scale.higher_label is not None:
-            checks.add(Issue("/higherLabel", "wrong-value", "The scale has no higher standard: give higherFrom."))
+            checks.add(
+                Issue("/higherFrom", "wrong-value", "higherLabel names a standard that the scale has not: say where it begins.")
+            )
     checks.refuse_if_any()
     require_readable(scale)
     scale_id = new_id(COMMON_SCALE)
@@ -133,9 +135,10 @@ _FIND_SCALE = """
 SELECT id, bands FROM common_scales WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2)
 ORDER BY from_on IS NULL, from_on DESC, signed_at DESC, created_at DESC LIMIT 1
 """
+_FIND_SCHEME = "SELECT id, derived FROM schemes WHERE tenant_id = $1 AND code = $2"
 _FIND_VERSION = """
-SELECT s.id AS scheme_id, s.derived, v.no, v.version FROM schemes s JOIN scheme_versions v ON v.tenant_id = s.tenant_id AND v.scheme_id = s.id
-WHERE s.tenant_id = $1 AND s.code = $2 AND ($3::integer IS NULL OR v.version = $3) ORDER BY v.version DESC LIMIT 1
+SELECT v.scheme_id, v.no, v.version FROM scheme_versions v WHERE v.tenant_id = $1 AND v.scheme_id = $2 AND ($3::integer IS NULL OR v.version = $3)
+ORDER BY v.version DESC LIMIT 1
 """
 _GRADES = "SELECT no, code, rank, valid FROM grades WHERE tenant_id = $1 AND scheme_version_no = $2 ORDER BY no"
 _CROSSWALK = """
@@ -189,20 +192,17 @@ async def _find_scale(connection: Connection, tenant_id: UUID, crosswalk: NewCro
 
 async def _find_version(connection: Connection, tenant_id: UUID, crosswalk: NewCrosswalk, checks: Checks) -> Any:
     """Returns the version of the scheme, None with an issue where there is none."""
-    version = await connection.fetchrow(_FIND_VERSION, tenant_id, crosswalk.scheme, crosswalk.scheme_version)
-    if version is None:
-        codes = [
-            row["code"]
-            for row in await connection.fetch("SELECT code FROM schemes WHERE tenant_id = $1 AND NOT derived", tenant_id)
-        ]
-        if crosswalk.scheme in codes:
-            checks.add(Issue("/schemeVersion", "version-unknown", "The scheme has no such version."))
-            return None
-        message = f"This tenant has no such scheme.{Suggestions().suggest(crosswalk.scheme, codes)}"
+    scheme = await connection.fetchrow(_FIND_SCHEME, tenant_id, crosswalk.scheme)
+    if scheme is None:
+        found = await connection.fetch("SELECT code FROM schemes WHERE tenant_id = $1 AND NOT derived ORDER BY code", tenant_id)
+        message = f"This tenant has no such scheme.{Suggestions().suggest(crosswalk.scheme, [row['code'] for row in found])}"
         checks.add(Issue("/scheme", "scheme-unknown", message))
         return None
-    if version["derived"]:
+    if scheme["derived"]:
         checks.add(Issue("/scheme", "scheme-derived", "The grades of this scheme are computed from others."))
+    version = await connection.fetchrow(_FIND_VERSION, tenant_id, scheme["id"], crosswalk.scheme_version)
+    if version is None:
+        checks.add(Issue("/schemeVersion", "version-unknown", "The scheme has no such version."))
     return version
 
 

@@ -130,7 +130,7 @@ SCALE = {
     "tenant": TENANT,
     "name": "Ours",
     "bands": BANDS,
-    "expectedFrom": "b",
+    "expectedFrom": "a",
     "expectedLabel": "4+",
     "higherFrom": "a",
     "higherLabel": "5+",
