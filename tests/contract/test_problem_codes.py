@@ -85,7 +85,6 @@ NO_CODES = {
         "record-changes",
         "scheme-versions",
     ),
-    *("data-issues", "new-identity", "planned-rolls", "window-subjects", "judgement-changes", "record-changes", "scheme-versions"),
     *("common-scales", "crosswalk-grades"),
     # a check of GET /health/ready, and values in URLs of databases
     *("signing-key", "verify-ca", "verify-full", "read-write", "prefer-standby"),
