@@ -2,7 +2,7 @@
 
 from migrations.steps import protect_table, run_each
 
-revision, down_revision, branch_labels, depends_on = "0067", "0066", None, None
+revision, down_revision, branch_labels, depends_on = "0070", "0069", None, None
 
 SIGNED = "from_on date, signed_at timestamptz, signed_by text, signer_role text, signed_client_id uuid"
 SCALES = f"""
