@@ -98,6 +98,11 @@ class Followed:
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
+    def read_credentials(self, name: str) -> tuple[str, str]:
+        """The id and the secret that a command has put into a file."""
+        found = json.loads((self.folder / f"{name}.json").read_text())
+        return found["clientId"], found["clientSecret"]
+
     def read_answers(self, heading: str) -> list[Any]:
         """The JSON answers that were printed under a heading."""
         return [json.loads(line) for line in self.sections[heading].splitlines() if line.startswith("{")]

@@ -20,6 +20,7 @@ from domain.roster.record_pupils.command import record_pupils, write_roll
 from domain.roster.record_pupils.plan import Rolls
 from domain.roster.record_pupils.recorded_roll import RecordedRoll
 from domain.store.database import Connection
+from domain.store.ledger_notes import collect_notes, note
 from domain.support import clock
 
 ENDED = "grant-ended"
@@ -167,7 +168,8 @@ async def _record_now(connection: Connection, caller: Caller, roll: DueRoll) -> 
     try:
         await connection.execute(_SET_CALLER, str(roll.client_id))
         batch = await read_roll(connection, roll)
-        await write_planned(connection, roll.caller, batch, roll=roll)
+        with collect_notes() as notes:
+            await write_planned(connection, roll.caller, batch, roll=roll)
     except Busy:
         raise
     except (RollGone, DomainError) as problem:
@@ -175,6 +177,8 @@ async def _record_now(connection: Connection, caller: Caller, roll: DueRoll) -> 
         code = find_problem(problem) if isinstance(problem, DomainError) else ENDED
         await refuse_roll(connection, roll.tenant_id, roll.id, code)
         return 0
+    for kind, facts in notes:
+        note(kind, facts)
     await connection.execute(_SET_CALLER, str(caller.client_id))
     return len(batch.rows)
 

@@ -28,6 +28,7 @@ from domain.roster.record_pupils.row_problem import NOT_SOURCE
 from domain.roster.school_refs import SchoolInReach, resolve_schools
 from domain.roster.upn import parse_upn
 from domain.store.database import Connection, transpose
+from domain.store.ledger_notes import collect_notes
 from domain.support.slices import iterate_in_slices, split_into_parts
 from domain.write.batch import Batch, Result
 from domain.write.findings import collect_findings
@@ -95,7 +96,7 @@ async def _try(connection: Connection, caller: Caller, batch: Rolls, write: Writ
         trial.lenient, trial.head = True, structs.replace(batch.head, max_leavers=max_leavers)
         await connection.execute("SAVEPOINT planned")
         try:
-            with track_locks(), collect_findings():
+            with track_locks(), collect_findings(), collect_notes():
                 recorded = await write(connection, caller, trial)
         except Conflict as problem:
             if problem.code != TOO_MANY or max_leavers == ALL_PERCENT:

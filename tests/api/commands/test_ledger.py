@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from domain.clients.grants import list_grants, revoke_grant
 from domain.store import embedded
 from domain.store.backup import find_programs, write_backup
 from domain.store.ledger import Ledger, read_ledgers
+from tests.fixtures.clock import freeze_clock
 from tests.fixtures.databases import Databases, drop_database, fresh_database
 from tests.fixtures.settings import SECRET
 from tests.fixtures.small_trust import Trust, entry, issues, open_application, roll, sent, upn
@@ -205,3 +207,18 @@ async def test_a_command_without_the_ledger_is_refused_where_one_is_kept(
     environment.setenv("MARKONCE_LEDGER", str(ledger.path))
     await asyncio.to_thread(run_as_operator, lambda connection: revoke_client(connection, client_id))
     assert [each.kind for each in read_ledgers(ledger.path, KEY)[ledger.path]] == ["upns", "client"]
+
+
+async def test_a_planned_roll_is_in_the_ledger_from_its_day_on(small_trust: Trust, vendor: Any, ledger: Ledger) -> None:
+    """It is tried when it is sent, and undone: what it would release is released by then, and not before."""
+    owner = entry(
+        4, upn=upn(50), dateOfBirth="2008-01-01", characteristics=None, enrolments=[{"from": "2018-09-01", "status": "C"}]
+    )
+    with freeze_clock(datetime(2018, 6, 20, 9, tzinfo=UTC)):
+        await fill(vendor)
+        planned = await sent(vendor, "/v1/pupils", roll("Oak", [owner], asOf="2018-09-01"))
+        assert (planned["created"], read_ledgers(ledger.path, KEY)) == (1, {ledger.path: []})
+    with freeze_clock(datetime(2018, 9, 1, 9, tzinfo=UTC)):
+        assert (await vendor.get("/v1/pupils")).status_code == 200
+        (only,) = read_ledgers(ledger.path, KEY)[ledger.path]
+    assert [number for number, _ in only.facts["released"]] == [upn(50)]
