@@ -236,7 +236,8 @@ def describe_failure(problem: BaseException, url: str, setting: str) -> str:
     if isinstance(problem, asyncpg.InvalidCatalogNameError):
         return f"{begin}there is no database {database} on {target.where}: create it (`init --print-roles` prints how)."
     if isinstance(problem, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidPasswordError):
-        return f"{begin}{target.where} refuses the login of the role {role}: {_take_first_line(problem)}."
+        hint = " It says so too where there is no such role." if isinstance(problem, asyncpg.InvalidPasswordError) else ""
+        return f"{begin}{target.where} refuses the login of the role {role}: {_take_first_line(problem)}.{hint}"
     if isinstance(problem, asyncpg.PostgresError):
         return f"{begin}PostgreSQL at {target.where} refuses the role {role}: {_take_first_line(problem)}."
     if isinstance(problem, TimeoutError):
