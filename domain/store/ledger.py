@@ -41,6 +41,10 @@ class Entry:
     facts: Mapping[str, Any]
 
 
+class NotTakenBackError(OSError):
+    """A record did not reach the disk for certain and could not be taken back: it may be read at the next start, or not."""
+
+
 class Ledger:
     """The file of this server, to which it alone appends, with the operator's commands on the same machine."""
 
@@ -73,7 +77,8 @@ class Ledger:
     def append(self, entries: Sequence[Entry]) -> None:
         """Appends the entries of one transaction, and returns when they are on disk. Blocks.
 
-        Raises OSError, and DatabaseError where the file is no longer a ledger of this secret; nothing of it then stays in the file.
+        Raises OSError, and DatabaseError where the file is no longer a ledger of this secret; nothing of it then stays in the file,
+        unless it is NotTakenBackError.
         """
         self._write({"entries": [[str(entry.id), entry.at.isoformat(), entry.kind, entry.facts] for entry in entries]})
 
@@ -90,9 +95,12 @@ class Ledger:
                 if os.write(file, data) != len(data):
                     raise OSError(0, "no space left")
                 os.fsync(file)
-            except OSError:
-                with suppress(OSError):
+            except OSError as problem:
+                try:
                     os.ftruncate(file, size)
+                except OSError:
+                    raise NotTakenBackError(problem.errno, problem.strerror) from problem
+                with suppress(OSError):
                     os.fsync(file)
                 raise
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain.declare.errors import Busy, DatabaseError
-from domain.store.ledger import Entry, Ledger
+from domain.store.ledger import Entry, Ledger, NotTakenBackError
 from domain.store.outages import OutcomeUnknown
 from domain.store.pool import Connection
 
@@ -43,7 +43,8 @@ def note(kind: str, facts: Mapping[str, Any]) -> None:
 async def write_notes(connection: Connection, ledger: Ledger | None, notes: Sequence[Note]) -> list[UUID]:
     """Writes the notes of a transaction that is about to be committed into the ledger. Returns the ids of the entries.
 
-    Raises Busy where the file cannot be written, and DatabaseError where there is no ledger here but in this installation.
+    Raises Busy where the file cannot be written, OutcomeUnknown where it is not known whether the entries stay in it, and
+    DatabaseError where there is no ledger here but in this installation.
     """
     if ledger is None:
         if await connection.fetchval("SELECT EXISTS (SELECT FROM ledger_entries)"):
@@ -56,6 +57,8 @@ async def write_notes(connection: Connection, ledger: Ledger | None, notes: Sequ
     writing = asyncio.ensure_future(asyncio.to_thread(ledger.append, entries))
     try:
         await asyncio.shield(writing)
+    except NotTakenBackError as problem:
+        raise OutcomeUnknown from problem
     except (OSError, DatabaseError) as problem:
         raise Busy("The ledger of this server cannot be written; nothing of this request was written.") from problem
     except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.declare.errors import DatabaseError
-from domain.store.ledger import Entry, Ledger, read_ledgers
+from domain.store.ledger import Entry, Ledger, NotTakenBackError, read_ledgers
 from tests.fixtures.settings import SECRET
 
 KEY = SECRET.encode()
@@ -125,5 +125,9 @@ def test_a_record_that_does_not_reach_the_disk_is_taken_back(tmp_path: Path, mon
         patched.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match="No space left"):
             ledger.append([entry(2)])
-    assert ledger.path.read_bytes() == before
+        assert ledger.path.read_bytes() == before
+        patched.setattr(os, "ftruncate", lambda descriptor, size: fail(descriptor))
+        with pytest.raises(NotTakenBackError):
+            ledger.append([entry(2)])
+    assert len(read(ledger)) == 2
     ledger.give_up([UUID(int=0)])
