@@ -20,7 +20,7 @@ from domain.assessment.judgement_changes import JUDGEMENT_CHANGES
 from domain.assessment.judgements import JUDGEMENTS
 from domain.assessment.lock_target import lock_target, unlock_target
 from domain.assessment.merge_pupil import merge_pupil
-from domain.assessment.open_close_window import close_window, open_window, reopen_window, repin_window
+from domain.assessment.open_close_window import close_window, lock_window, open_window, reopen_window, repin_window, unlock_window
 from domain.assessment.receipts import RECEIPTS
 from domain.assessment.record_judgements import record_judgements
 from domain.assessment.record_targets import record_targets
@@ -33,6 +33,7 @@ from domain.assessment.subjects import ASPECTS, SUBJECTS
 from domain.assessment.target_changes import TARGET_CHANGES
 from domain.assessment.target_outcomes import TARGET_OUTCOMES
 from domain.assessment.targets import TARGETS
+from domain.assessment.window_changes import WINDOW_CHANGES
 from domain.assessment.window_subjects import WINDOW_SUBJECTS
 from domain.assessment.windows import WINDOWS
 from domain.clients.revocations import reapply_client, reapply_grant
@@ -89,6 +90,7 @@ RESOURCES = link_resources(
         GRADES,
         WINDOWS,
         WINDOW_SUBJECTS,
+        WINDOW_CHANGES,
         JUDGEMENTS,
         JUDGEMENT_CHANGES,
         TARGETS,
@@ -133,6 +135,8 @@ COMMANDS = {
         open_window,
         close_window,
         reopen_window,
+        lock_window,
+        unlock_window,
         create_window_discount,
         withdraw_discount,
         repin_window,

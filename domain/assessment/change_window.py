@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.assessment.new_window import Season
-from domain.assessment.open_close_window import lock_window
+from domain.assessment.open_close_window import lock_window_row
 from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.seasons import find_season
 from domain.assessment.statutory_windows import REASONS, check_reasons, check_season
@@ -58,7 +58,7 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict, Stale))
 async def update_window(connection: Connection, caller: Caller, patch: Patch[WindowChange]) -> Changed:
     """Change a window's terms. While it is planned, schemes are pinned and pupils counted again."""
-    stored, locks = await lock_window(connection, caller, patch.id)
+    stored, locks = await lock_window_row(connection, caller, patch.id)
     stored = {**stored, "season": stored["season"] or find_season(stored["census_on"])}
     checks, terms = Checks(), patch.merge_over(stored)
     with checks.attempt():
@@ -142,7 +142,7 @@ def _check_changeable(state: str, changed: set[str]) -> None:
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict, Stale))
 async def delete_window(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects."""
-    stored, _ = await lock_window(connection, caller, patch.id)
+    stored, _ = await lock_window_row(connection, caller, patch.id)
     version: int = stored["version"]
     patch.check_version(version)
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_pupil_sql
-from domain.assessment.open_close_window import lock_window
+from domain.assessment.open_close_window import lock_window_row
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id
 from domain.declare.inputs import DryRun, Input, LongText, Output, Text, describe
@@ -70,7 +70,7 @@ WHERE d.id = $2 AND {reaches_pupil_sql("$1", "d", scope="$3")}
 @command(scope=Scope.WINDOWS_WRITE, fails=(Invalid, NotFound, Conflict))
 async def create_window_discount(connection: Connection, caller: Caller, action: Action[WindowDiscount]) -> DiscountNow:
     """Discount a pupil from a window: published results leave the pupil out, and internal readers see both figures."""
-    window, locks = await lock_window(connection, caller, action.id)
+    window, locks = await lock_window_row(connection, caller, action.id)
     checks = Checks()
     with checks.attempt():
         _refuse_locked(window)
@@ -101,7 +101,7 @@ async def withdraw_discount(connection: Connection, caller: Caller, action: Acti
     window_id = await connection.fetchval(_FIND, caller.client_id, action.id, Scope.WINDOWS_WRITE.value)
     if window_id is None:
         raise NotFound()
-    window, locks = await lock_window(connection, caller, window_id)
+    window, locks = await lock_window_row(connection, caller, window_id)
     checks = Checks()
     with checks.attempt():
         _refuse_locked(window)

@@ -1,4 +1,4 @@
-"""Opens and closes an assessment window before its time, and reopens it."""
+"""Opens and closes an assessment window before its time, reopens it, locks it for good and unlocks it."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,11 +8,12 @@ from msgspec import UNSET, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.assessment.pin_schemes import pin_schemes
+from domain.assessment.window_changes import note_change
 from domain.assessment.window_state import state_sql
 from domain.assessment.windows import windows
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound
 from domain.declare.ids import parse_id
-from domain.declare.inputs import DryRun, Input, Instant, Output, describe
+from domain.declare.inputs import DryRun, Input, Instant, LongText, Output, Text, describe
 from domain.declare.scopes import Scope
 from domain.store.database import Connection
 from domain.support import clock
@@ -21,6 +22,7 @@ from domain.write.aggregates import rebuild
 from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.locks import SchoolLocks
+from domain.write.partial import require_readable
 
 
 class WindowRef(Input, kw_only=True):
@@ -35,6 +37,15 @@ class WindowReopening(Input, kw_only=True):
     closes_at: Annotated[
         Instant | UnsetType, describe("When it closes now; needed once closesAt has passed. An earlier acceptUntil moves there.")
     ] = UNSET
+    reason: Annotated[LongText | UnsetType, describe("Why it is reopened, for whoever reads its history.")] = UNSET
+    actor: Annotated[Text | None, describe("Who decided it, as the sender knows them: a staff code.")] = None
+
+
+class WindowLock(Input, kw_only=True):
+    """Why a window is locked or unlocked."""
+
+    reason: Annotated[LongText, describe("Why, for whoever reads its history.")]
+    actor: Annotated[Text | None, describe("Who decided it, as the sender knows them: a staff code.")] = None
 
 
 class WindowNow(Output, kw_only=True):
@@ -50,9 +61,10 @@ class WindowNow(Output, kw_only=True):
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
 async def open_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
     """Open a planned window before its opensAt, which becomes now."""
-    window, locks = await lock_window(connection, caller, parse_id(ref.id))
+    window, locks = await lock_window_row(connection, caller, parse_id(ref.id))
     _check_state(window, "planned", "open")
-    row = await connection.fetchrow(_OPEN, window["tenant_id"], window["no"], window["now"])
+    row: Any = await connection.fetchrow(_OPEN, window["tenant_id"], window["no"], window["now"])
+    await note_change(connection, window, row["version"], "opened", caller.client_id)
     await pin_schemes(locks, window["no"])
     await rebuild(locks, [window["no"]])
     return describe_window(row)
@@ -61,15 +73,17 @@ async def open_window(connection: Connection, caller: Caller, ref: WindowRef) ->
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
 async def close_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
     """Close an open window before its closesAt. It then refuses changes, except values recorded before, until acceptUntil."""
-    window, _ = await lock_window(connection, caller, parse_id(ref.id))
+    window, _ = await lock_window_row(connection, caller, parse_id(ref.id))
     _check_state(window, "open", "closed")
-    return describe_window(await connection.fetchrow(_CLOSE, window["tenant_id"], window["no"], window["now"]))
+    row: Any = await connection.fetchrow(_CLOSE, window["tenant_id"], window["no"], window["now"])
+    await note_change(connection, window, row["version"], "closed", caller.client_id)
+    return describe_window(row)
 
 
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
 async def reopen_window(connection: Connection, caller: Caller, action: Action[WindowReopening]) -> WindowNow:
     """Open a closed window again, until its closesAt or a new one."""
-    window, locks = await lock_window(connection, caller, action.id)
+    window, locks = await lock_window_row(connection, caller, action.id)
     checks, closes_at = Checks(), window["closes_at"]
     with checks.attempt():
         _check_state(window, "closed", "open")
@@ -80,9 +94,36 @@ async def reopen_window(connection: Connection, caller: Caller, action: Action[W
             message = "closesAt lies in the past." if is_new else "closesAt has passed: say when the window closes now."
             checks.add(Issue("/closesAt", "closes-in-past", message))
     checks.refuse_if_any()
-    row = await connection.fetchrow(_REOPEN, window["tenant_id"], window["no"], closes_at)
+    require_readable(action.fields)
+    row: Any = await connection.fetchrow(_REOPEN, window["tenant_id"], window["no"], closes_at)
+    await note_change(connection, window, row["version"], "reopened", caller.client_id, action.fields)
     await pin_schemes(locks, window["no"])
     await rebuild(locks, [window["no"]])
+    return describe_window(row)
+
+
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
+async def lock_window(connection: Connection, caller: Caller, action: Action[WindowLock]) -> WindowNow:
+    """Lock a closed window: nothing of it changes any more, by merges and splits neither, until it is unlocked."""
+    return await _settle(connection, caller, action, "closed", "locked")
+
+
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
+async def unlock_window(connection: Connection, caller: Caller, action: Action[WindowLock]) -> WindowNow:
+    """Unlock a window: it is closed again, and may be reopened."""
+    return await _settle(connection, caller, action, "locked", "closed")
+
+
+async def _settle(connection: Connection, caller: Caller, action: Action[WindowLock], needed: str, after: str) -> WindowNow:
+    window, _ = await lock_window_row(connection, caller, action.id)
+    checks = Checks()
+    with checks.attempt():
+        _check_state(window, needed, after)
+    checks.refuse_if_any()
+    require_readable(action.fields)
+    row: Any = await connection.fetchrow(_SETTLE, window["tenant_id"], window["no"], after)
+    outcome = "locked" if after == "locked" else "unlocked"
+    await note_change(connection, window, row["version"], outcome, caller.client_id, action.fields)
     return describe_window(row)
 
 
@@ -90,7 +131,7 @@ async def reopen_window(connection: Connection, caller: Caller, action: Action[W
 async def repin_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
     """Judge a planned or open window in the newest versions of its schemes. What is stored keeps its grades: each must
     be in the newest version too."""
-    window, locks = await lock_window(connection, caller, parse_id(ref.id))
+    window, locks = await lock_window_row(connection, caller, parse_id(ref.id))
     if window["state"] not in ("planned", "open"):
         raise Conflict(f"The window is {window['state']}; only a planned or open window can be pinned anew.", code="window-state")
     rows = await connection.fetch("SELECT * FROM repin_window($1, $2)", window["tenant_id"], window["no"])
@@ -100,7 +141,7 @@ async def repin_window(connection: Connection, caller: Caller, ref: WindowRef) -
         raise Conflict(message, code="grade-missing", issues=(Issue("", "grade-missing", message),))
     if not rows:
         return describe_window(window)
-    row = await connection.fetchrow(_TOUCH, window["tenant_id"], window["no"], window["now"])
+    row: Any = await connection.fetchrow(_TOUCH, window["tenant_id"], window["no"], window["now"])
     await rebuild(locks, [window["no"]])
     return describe_window(row)
 
@@ -122,6 +163,10 @@ UPDATE windows SET state = 'open', opens_at = $3, version = version + 1 WHERE te
 """
 _CLOSE = f"""
 UPDATE windows SET state = 'closed', closed_at = $3, version = version + 1 WHERE tenant_id = $1 AND no = $2 RETURNING {_WINDOW_NOW}
+"""
+_SETTLE = f"""
+UPDATE windows SET state = $3, closed_at = COALESCE(closed_at, closes_at), version = version + 1
+WHERE tenant_id = $1 AND no = $2 RETURNING {_WINDOW_NOW}
 """
 _REOPEN = f"""
 UPDATE windows SET state = 'open', closed_at = NULL, closes_at = $3, accept_until = GREATEST(accept_until, $3), version = version + 1
@@ -145,7 +190,7 @@ async def lock_all_schools(connection: Connection, tenant_id: UUID) -> SchoolLoc
     return locks
 
 
-async def lock_window(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, SchoolLocks]:
+async def lock_window_row(connection: Connection, caller: Caller, window_id: UUID | None) -> tuple[Any, SchoolLocks]:
     """Locks all schools of the window's tenant, and with them every judgement, and the window's row; returns the row
     with its state at `now`, which is read after the locks, and the locks.
 

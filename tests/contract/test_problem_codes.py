@@ -80,6 +80,7 @@ NO_CODES = {
         "judgement-changes",
         "target-changes",
         "target-outcomes",
+        "window-state-changes",
         "no-target",
         "not-comparable",
         "record-changes",

@@ -51,10 +51,11 @@ VERSIONS: dict[str, int] = {}
 async def _make_rows(client: httpx2.AsyncClient) -> None:
     late = {"opensAt": "2018-05-14T08:00:00Z", "closesAt": "2018-07-31T17:00:00Z"}
     open_window = await opened(client)
-    planned, closed = [
+    planned, closed, final = [
         str((await sent(client, "/v1/windows", window(code, **terms), 201))["id"])
-        for code, terms in (("planned", {}), ("closed", late))
+        for code, terms in (("planned", {}), ("closed", late), ("final", late))
     ]
+    await sent(client, f"/v1/windows/{final}/lock", {"reason": "The results are final"})
     rows = [entry(n, formerUpns=[FORMER] if n == NUMBERS["release_pupil_upn"] else None) for n in range(1, 9)]
     rows[NUMBERS["distinguish_pupil"] - 1] |= {name: rows[5][name] for name in ("surname", "forename", "dateOfBirth", "sex")}
     sent_rows = await sent(client, "/v1/pupils", roll("Oak", rows), Prefer="return=representation")
@@ -87,7 +88,8 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             "sign_crosswalk": crosswalk_id,
             **dict.fromkeys(("open_window", "update_window", "delete_window", "repin_window"), planned),
             **dict.fromkeys(("close_window", "create_window_discount"), open_window),
-            "reopen_window": closed,
+            **dict.fromkeys(("reopen_window", "lock_window"), closed),
+            "unlock_window": final,
             "withdraw_discount": discount["id"],
             "lock_target": free["id"],
             "unlock_target": locked["id"],
@@ -195,7 +197,9 @@ GOOD: dict[str, dict[str, Any]] = {
         "yearGroups": ["6"],
         "censusOn": "2018-05-14",
     },
-    "reopen_window": {"closesAt": "2099-12-01T17:00:00Z"},
+    "reopen_window": {"closesAt": "2099-12-01T17:00:00Z", "reason": "A school was late", "actor": "Head"},
+    "lock_window": {"reason": "The results are final", "actor": "Head"},
+    "unlock_window": {"reason": "A school appealed", "actor": "Head"},
     "record_school_references": {"entries": [{"oldReference": "P1", "reference": "Q1"}]},
     "release_pupil_upn": {"upn": FORMER},
     "distinguish_pupil": {"otherId": "MERGED", "different": False, "actor": "Head"},
@@ -481,7 +485,7 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
 WITHOUT = {
     *("open_window", "close_window", "repin_window", "delete_window", "delete_group", "retire_subject", "retire_aspect"),
     *("withdraw_planned_roll", "withdraw_discount", "create_scheme_version", "update_subject", "update_aspect", "update_window"),
-    *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target"),
+    *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target", "lock_window", "unlock_window"),
 }
 """Commands of which no field but one names anything that is stored."""
 

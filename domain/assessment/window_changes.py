@@ -1,0 +1,85 @@
+"""The history of a window's state: when it was opened, closed, reopened, locked and unlocked by request, by whom and why.
+
+A window that opens or closes by itself, at its time, leaves no row: nobody did it.
+"""
+
+from typing import Any
+
+from sqlalchemy import Column, DateTime, Integer, SmallInteger, Table, Text, Uuid
+
+from domain.access.client_names import find_client_name
+from domain.access.reach import rows_of_tenant
+from domain.assessment.subjects import code_of
+from domain.assessment.windows import windows
+from domain.declare.resource import Field, Filter, Link, Resource
+from domain.declare.scopes import Scope
+from domain.declare.vocabulary import VERSION, declare_list
+from domain.roster.text_order import sort_by_text
+from domain.store.database import Connection
+from domain.store.metadata import metadata
+
+window_changes = Table(
+    "window_changes",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("window_no", SmallInteger, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("actor", Text),
+    Column("client_id", Uuid, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+)
+c = window_changes.c
+_client_name = find_client_name(c.client_id)
+_INSERT = """
+INSERT INTO window_changes (tenant_id, window_no, version, outcome, reason, actor, client_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+
+async def note_change(connection: Connection, window: Any, version: int, outcome: str, client_id: Any, action: Any = None) -> None:
+    """Writes a change of a window's state into its history. `action` may say a reason and an actor."""
+    said = [value if isinstance(value := getattr(action, name, None), str) else None for name in ("reason", "actor")]
+    await connection.execute(_INSERT, window["tenant_id"], window["no"], version, outcome, *said, client_id)
+
+
+WINDOW_CHANGES = Resource(
+    name="windowStateChange",
+    plural="windowStateChanges",
+    slug="window-state-changes",
+    doc="A change of a window's state that somebody asked for: when, by which client, and why.",
+    source=window_changes,
+    scope=Scope.WINDOWS_READ,
+    order=("tenant_id", "window_no", "version"),
+    reach=rows_of_tenant(c.tenant_id),
+    fields={
+        "windowCode": Field(code_of(windows, c.tenant_id, c.window_no), "The window's code."),
+        "version": Field(c.version, "The version of the window that the change made.", vocabulary=VERSION),
+        "outcome": Field(
+            c.outcome,
+            "opened, closed, reopened, locked or unlocked.",
+            vocabulary=declare_list("opened", "closed", "reopened", "locked", "unlocked"),
+        ),
+        "changedAt": Field(c.changed_at, "When it was made."),
+        "reason": Field(c.reason, "Why; null where nobody said it.", is_prose=True),
+        "client": Field(_client_name, "Name of the client that asked for it.", sort_key=sort_by_text(_client_name)),
+        "actor": Field(
+            c.actor,
+            "Who decided it, as the sender names them.",
+            scope=Scope.AUDIT_READ,
+            reach=rows_of_tenant(c.tenant_id),
+            filter=Filter.NOWHERE,
+        ),
+    },
+    links={
+        "window": Link(
+            "window",
+            ((c.tenant_id, windows.c.tenant_id), (c.window_no, windows.c.no)),
+            "The window.",
+            reverse="history",
+            reverse_doc="When it was opened, closed, reopened, locked and unlocked by request, the first of them first.",
+            nullable=False,
+            target_in_reach=True,
+        ),
+    },
+)
