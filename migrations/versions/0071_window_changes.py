@@ -2,7 +2,7 @@
 
 from migrations.steps import protect_table, run_each
 
-revision, down_revision, branch_labels, depends_on = "0070", "0069", None, None
+revision, down_revision, branch_labels, depends_on = "0071", "0070", None, None
 TABLE = """
 CREATE TABLE IF NOT EXISTS window_changes (
     tenant_id uuid NOT NULL, window_no smallint NOT NULL, version integer NOT NULL, outcome text NOT NULL, reason text, actor text,
