@@ -3427,6 +3427,19 @@ CREATE VIEW public.versions_of_schemes WITH (security_invoker='true') AS
            FROM unnest(v.years) y(y)) AS academic_years
    FROM public.scheme_versions v;
 
+CREATE TABLE public.window_changes (
+    tenant_id uuid NOT NULL,
+    window_no smallint NOT NULL,
+    version integer NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    actor text,
+    client_id uuid NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY public.window_changes FORCE ROW LEVEL SECURITY;
+
 CREATE VIEW public.window_grades WITH (security_invoker='true') AS
  SELECT g.tenant_id,
     g.scheme_id,
@@ -3767,6 +3780,9 @@ ALTER TABLE ONLY public.upns
 
 ALTER TABLE ONLY public.used_assertions
     ADD CONSTRAINT used_assertions_pkey PRIMARY KEY (client_id, jti);
+
+ALTER TABLE ONLY public.window_changes
+    ADD CONSTRAINT window_changes_pkey PRIMARY KEY (tenant_id, window_no, version);
 
 ALTER TABLE ONLY public.window_instants
     ADD CONSTRAINT window_instants_pkey PRIMARY KEY (at);
@@ -4141,6 +4157,9 @@ ALTER TABLE ONLY public.targets
 ALTER TABLE ONLY public.upns
     ADD CONSTRAINT upns_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
 
+ALTER TABLE ONLY public.window_changes
+    ADD CONSTRAINT window_changes_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.windows
     ADD CONSTRAINT windows_academic_year_fkey FOREIGN KEY (academic_year) REFERENCES public.academic_years(year);
 
@@ -4307,6 +4326,8 @@ CREATE POLICY maintenance ON public.tenants TO markonce_owner, markonce_operator
 CREATE POLICY maintenance ON public.totals TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.upns TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.window_changes TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.windows TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -4553,6 +4574,10 @@ CREATE POLICY reached ON public.upns TO markonce_app USING (((EXISTS ( SELECT 1
      JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
   WHERE ((s.tenant_id = upns.tenant_id) AND (s.pupil_id = upns.pupil_id))))));
 
+CREATE POLICY reached ON public.window_changes TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = window_changes.tenant_id))));
+
 CREATE POLICY reached ON public.windows TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = windows.tenant_id))));
@@ -4612,6 +4637,8 @@ CREATE POLICY visible ON public.targets AS RESTRICTIVE FOR SELECT TO markonce_ap
    FROM (public.shared_pupils s
      JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id))))
   WHERE ((s.tenant_id = targets.tenant_id) AND (s.pupil_id = targets.pupil_id) AND (((targets.visibility = ANY (ARRAY['school'::text, 'family'::text])) AND ('targets:read'::text = ANY (r.scopes))) OR ('targets:staff'::text = ANY (r.scopes)) OR ((targets.visibility = 'family'::text) AND ('targets:family'::text = ANY (r.scopes))) OR (targets.client_id = r.client_id)))))));
+
+ALTER TABLE public.window_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.windows ENABLE ROW LEVEL SECURITY;
 
@@ -5149,6 +5176,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.used_assertions TO markonce_op
 
 GRANT SELECT ON TABLE public.versions_of_schemes TO markonce_app;
 GRANT SELECT ON TABLE public.versions_of_schemes TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.window_changes TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.window_changes TO markonce_operator;
 
 GRANT SELECT ON TABLE public.window_grades TO markonce_app;
 GRANT SELECT ON TABLE public.window_grades TO markonce_operator;
