@@ -2,6 +2,7 @@
 
     make bench                                        every workload at 16 connections
     make bench ARGS='--workload R1 --rounds 3'        one of them, in a minute
+    make bench ARGS='--workload W1 --workload W1-key --rounds 1'   writes, in two minutes
     make bench ARGS='--profile R1'                    where its time goes
     make bench ARGS='--functions'                     which functions of the product a request enters
     make bench ARGS='--full'                          at 1, 16 and 64 connections

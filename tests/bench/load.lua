@@ -1,5 +1,5 @@
--- Sends the requests of a file: wrk … -- FILE AT EXPECTED READ. A line is METHOD, path, body and entity tag, with tabs between; the last two
--- may be empty. AT is how many were sent before, where they are sent in turn; else they begin at a random one. {turn} in a body is how often all
+-- Sends the requests of a file: wrk … -- FILE AT EXPECTED READ. A line is METHOD, path, body, entity tag and what an Idempotency-Key begins with, with
+-- tabs between; the last three may be empty. The key of each request is another one. AT is how many were sent before, where they are sent in turn; else they begin at a random one. {turn} in a body is how often all
 -- of them have been sent. Where EXPECTED is not empty, an answer is wrong that holds neither it nor READ, where that is not empty.
 local requests, threads, probed = {}, {}, false
 at, wrong, sample = 0, 0, ""
@@ -8,16 +8,17 @@ function setup(thread)
    threads[#threads + 1] = thread
 end
 
-local function format(method, path, body, etag)
+local function format(method, path, body, etag, key)
    wrk.headers["If-None-Match"] = etag ~= "" and etag or nil
+   wrk.headers["Idempotency-Key"] = key ~= "" and key .. tostring(at) or nil
    return wrk.format(method, path, nil, body ~= "" and body or nil)
 end
 
 function init(arguments)
    for line in io.lines(arguments[1]) do
-      local method, path, body, etag = line:match("^([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)$")
-      local changes = body:find("{turn}", 1, true)
-      requests[#requests + 1] = changes and { method, path, body, etag } or format(method, path, body, etag)
+      local method, path, body, etag, key = line:match("^([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)$")
+      local changes = key ~= "" or body:find("{turn}", 1, true)
+      requests[#requests + 1] = changes and { method, path, body, etag, key } or format(method, path, body, etag, key)
    end
    at = tonumber(arguments[2])
    if not at then
@@ -38,8 +39,8 @@ end
 function request()
    local found = requests[at % #requests + 1]
    if type(found) == "table" then
-      local method, path, body, etag = unpack(found)
-      found = format(method, path, body:gsub("{turn}", tostring(math.floor(at / #requests))), etag)
+      local method, path, body, etag, key = unpack(found)
+      found = format(method, path, (body:gsub("{turn}", tostring(math.floor(at / #requests)))), etag, key)
    end
    if probed then
       at = at + 1

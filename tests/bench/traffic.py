@@ -32,12 +32,13 @@ TURN = "{turn}"
 
 
 class Request(NamedTuple):
-    """What is sent; with an entity tag, on condition that the answer has changed."""
+    """What is sent; with an entity tag, on condition that the answer has changed. `key` is what its Idempotency-Key begins with, if wrk shall send one."""
 
     method: str
     path: str
     body: str = ""
     if_none_match: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ class Bench:
     def numbers(self, share: Share) -> list[int]:
         """The pupils of a share, school after school."""
         schools = len(self.trust.urns)
-        firsts = [self.trust.first + i * rows.PUPILS for i in range(round(schools * share.begin), round(schools * share.end))]
+        firsts = [
+            self.trust.first + i * rows.PUPILS for i in range(int(schools * share.begin + 1e-9), int(schools * share.end + 1e-9))
+        ]
         return [first + number for first in firsts for number in share.numbers]
 
     def entry(self, n: int, subject: str, turn: int) -> dict[str, object]:

@@ -31,12 +31,18 @@ W_STRAWBERRY = (
 MIXED = 10
 """One request of so many writes, where most read."""
 
+CONFIRMED = "2026-10"
+"""A month that lies after the values that the data begin with. Each of its days confirms what the one before it has said."""
+DAYS = 12
+
 Bodies = Callable[[Bench, int], list[dict[str, object]]]
 """The bodies of a turn."""
 
 
-def _batch(b: Bench, pairs: Iterable[tuple[int, str]], turn: int, window: str = "") -> dict[str, object]:
-    return {"window": window or b.data.window, "entries": [b.entry(n, subject, turn) for n, subject in pairs]}
+def _batch(b: Bench, pairs: Iterable[tuple[int, str]], turn: int, window: str = "", day: int = 0) -> dict[str, object]:
+    """The judgements of these pairs, recorded on a day of CONFIRMED, if one is said."""
+    dated = {"recordedAt": f"{CONFIRMED}-{day:02}T12:00:00Z"} if day else {}
+    return {"window": window or b.data.window, "entries": [b.entry(n, subject, turn) | dated for n, subject in pairs]}
 
 
 def _bare(batch: dict[str, object]) -> dict[str, object]:
@@ -88,6 +94,23 @@ def _same(bodies: Bodies, contender: str) -> Callable[[Bench], list[Request]]:
     return lambda b: _requests(contender, bodies(b, 0))
 
 
+def _confirmed(share: Share) -> Callable[[Bench], list[Request]]:
+    """Batches that say what is stored, each recorded a day after the one before it about the same pupils."""
+
+    def requests(b: Bench) -> list[Request]:
+        numbers = b.numbers(share)
+        parts = [numbers[i : i + BATCH] for i in range(0, len(numbers) - BATCH + 1, BATCH)]
+        pairs = [[(n, subject) for n in part for subject in rows.SUBJECTS] for part in parts]
+        return post("/v1/judgements", (_batch(b, each, 0, day=day) for day in range(2, DAYS + 2) for each in pairs))
+
+    return requests
+
+
+def _keyed(bodies: Bodies) -> Callable[[Bench], list[Request]]:
+    """The requests of `_changed`, each with an Idempotency-Key."""
+    return lambda b: [request._replace(key="bench-") for request in _changed(bodies, REST)(b)]
+
+
 def _requests(contender: str, bodies: Iterable[dict[str, object]]) -> list[Request]:
     match contender:
         case "REST":
@@ -102,8 +125,14 @@ def _requests(contender: str, bodies: Iterable[dict[str, object]]) -> list[Reque
 
 # Numbers within a school: 0 to 249 are written in bulk (the 1,250 of a batch are those of five schools), the others one by one.
 
-_BULK, _BULK_SAME, _BULK_NEW = Share(range(250), 0, 0.6), Share(range(250), 0.6, 1), Share(range(250))
-_ONES, _ONES_SAME, _MIXED = Share(range(250, 270)), Share(range(270, 280)), Share(range(280, 300))
+_BULK, _BULK_SAME, _BULK_CONFIRMED, _BULK_NEW = (
+    Share(range(250), 0, 0.6),
+    Share(range(250), 0.6, 0.9),
+    Share(range(250), 0.9, 1),
+    Share(range(250)),
+)
+_ONES, _KEYED, _ONES_SAME = Share(range(250, 265)), Share(range(265, 270)), Share(range(270, 280))
+_MIXED, _ONE_SCHOOL = Share(range(280, 300), 0, 0.99), Share(range(280, 300), 0.99, 1)
 
 W1 = Workload(
     "W1",
@@ -114,6 +143,26 @@ W1 = Workload(
     share=_ONES,
     outcome="updated",
     first_values=_all_at_once(_ONES, -1),
+)
+W1_SCHOOL = Workload(
+    "W1-school",
+    "one judgement, changed, all of one school",
+    {contender: _changed(_one_by_one(_ONE_SCHOOL), contender) for contender in (REST, GRAPHQL, FASTAPI)},
+    (("w1", 1),),
+    rows=1,
+    share=_ONE_SCHOOL,
+    outcome="updated",
+    first_values=_all_at_once(_ONE_SCHOOL, -1),
+)
+W1_KEYED = Workload(
+    "W1-key",
+    "one judgement, changed, with an Idempotency-Key",
+    {REST: _keyed(_one_by_one(_KEYED))},
+    (("w1", 1),),
+    rows=1,
+    share=_KEYED,
+    outcome="updated",
+    first_values=_all_at_once(_KEYED, -1),
 )
 W1_UNCHANGED = Workload(
     "W1-unchanged",
@@ -145,6 +194,17 @@ W2_UNCHANGED = Workload(
     share=_BULK_SAME,
     outcome="unchanged",
     first_values=lambda b: _in_bulk(_BULK_SAME)(b, 0),
+)
+W2_CONFIRMED = Workload(
+    "W2-confirmed",
+    "5,000 judgements that say what is stored, with a later recordedAt",
+    {REST: _confirmed(_BULK_CONFIRMED)},
+    (("w2_unchanged", 1),),
+    rows=BATCH * len(rows.SUBJECTS),
+    most_connections=2,
+    share=_BULK_CONFIRMED,
+    outcome="unchanged",
+    first_values=lambda b: [{**_batch(b, ((n, s) for n in b.numbers(_BULK_CONFIRMED) for s in rows.SUBJECTS), 0, day=1)}],
 )
 W2_CREATED = Workload(
     "W2-created",
