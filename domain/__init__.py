@@ -36,6 +36,10 @@ from domain.assessment.targets import TARGETS
 from domain.assessment.window_changes import WINDOW_CHANGES
 from domain.assessment.window_subjects import WINDOW_SUBJECTS
 from domain.assessment.windows import WINDOWS
+from domain.clients.change_client import create_client, revoke_client, rotate_client_secret
+from domain.clients.change_grant import confirm_grant, create_grant, end_grant, extend_grant, narrow_grant
+from domain.clients.given_grants import GRANTS
+from domain.clients.own_clients import CLIENTS
 from domain.clients.revocations import reapply_client, reapply_grant
 from domain.clients.secrets import CLEANUP as CLIENT_SECRETS
 from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
@@ -104,6 +108,8 @@ RESOURCES = link_resources(
         PLANNED_PUPILS,
         PLANNED_ENROLMENTS,
         PLANNED_CHARACTERISTICS,
+        CLIENTS,
+        GRANTS,
     ]
 )
 
@@ -150,6 +156,14 @@ COMMANDS = {
         reidentify_pupil,
         update_window,
         delete_window,
+        create_client,
+        rotate_client_secret,
+        revoke_client,
+        create_grant,
+        narrow_grant,
+        extend_grant,
+        end_grant,
+        confirm_grant,
     )
 }
 

@@ -70,7 +70,7 @@ async def answer_by_plan(
     variables = pick_declared(operation.definition, variables)
     check_values(variables)
     shape, parameters = split_variables(variables, operation.shaping, texts)
-    key = (operation.number, shape, context.caller.scopes, context.caller.without_school)
+    key = (operation.number, shape, context.caller.scopes, context.caller.without_school, context.caller.of_installation)
     with suppress(ValueError, GraphQLError, BadRequest, Forbidden):
         if (plan := context.plans.get(key)) is None:
             plan = _make_plan(schema, context, document, operation, parameters, texts)

@@ -70,7 +70,7 @@ def read_handler(make_plan: PlanMaker, make_response: Responder, resource: Resou
             name = await find_row_id(state.database, caller, state.cursors, resource, resource.scope, name)
         id_ = ParameterText(name, len(texts))
         texts.append(id_)
-        key = (handle, template, caller.scopes, caller.without_school, csv.accepts_csv(request))
+        key = (handle, template, caller.scopes, caller.without_school, caller.of_installation, csv.accepts_csv(request))
 
         async def respond(plan: ReadPlan) -> Response:
             get_context(request.scope).charge(values=plan.values)

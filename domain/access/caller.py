@@ -16,9 +16,9 @@ class ReachSnapshot:
     """Snapshot of a client's reach: the scopes it has at every school within reach, the version of the reach, and when
     a grant next starts or ends (`until`).
 
-    `tenants` are the tenants within reach. `counts_schools` says that the client reaches so few schools that their versions are
-    summed one by one, not those of the tenants. A statement that relies on the snapshot checks in the same query that it is current (`read.statement`),
-    so a snapshot may be cached.
+    `tenants` are the tenants within reach, beside the installation (`on_installation`). `counts_schools` says that the client
+    reaches so few schools that their versions are summed one by one, not those of the tenants. A statement that relies on the snapshot checks in the
+    same query that it is current (`read.statement`), so a snapshot may be cached.
     """
 
     scopes: frozenset[str]
@@ -26,11 +26,12 @@ class ReachSnapshot:
     until: datetime | None
     tenants: tuple[UUID, ...]
     counts_schools: bool = False
+    on_installation: bool = False
 
     @property
     def only_tenant(self) -> UUID | None:
-        """The one tenant within reach; None where there are several, or none."""
-        return self.tenants[0] if len(self.tenants) == 1 else None
+        """The one tenant within reach; None where there are several, none, or the installation."""
+        return self.tenants[0] if len(self.tenants) == 1 and not self.on_installation else None
 
     @cached_property
     def cache_key(self) -> bytes:
@@ -44,11 +45,13 @@ class ReachSnapshot:
 
 
 class Need(NamedTuple):
-    """A scope that an operation, a resource or a field needs: at a school, or else at a school or trust. One of `others` does too."""
+    """A scope that an operation, a resource or a field needs: at a school, or else at a school or trust. One of `others` does too. With
+    `on_installation` it may be held on the installation instead."""
 
     scope: str
     at_school: bool = True
     others: tuple[str, ...] = ()
+    on_installation: bool = False
 
     def is_among(self, scopes: Collection[str]) -> bool:
         """Whether one of the scopes meets the need."""
@@ -75,7 +78,8 @@ class Caller:
     @cached_property
     def cache_key(self) -> bytes:
         """Part of the key of cached responses: two callers with the same key see the same data."""
-        return self.client_id.bytes + " ".join(sorted(self.scopes)).encode()
+        of_installation = "|" + " ".join(sorted(self.of_installation)) if self.of_installation else ""
+        return self.client_id.bytes + (" ".join(sorted(self.scopes)) + of_installation).encode()
 
     @cached_property
     def at_schools(self) -> frozenset[str]:
@@ -84,7 +88,8 @@ class Caller:
 
     def meets(self, need: Need) -> bool:
         """Whether the caller has the scope, and has it at a school where that is needed."""
-        return need.is_among(self.at_schools if need.at_school else self.scopes)
+        has_scope = need.is_among(self.at_schools if need.at_school else self.scopes)
+        return has_scope or (need.on_installation and need.scope in self.of_installation)
 
     @property
     def only_tenant(self) -> UUID | None:

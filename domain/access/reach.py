@@ -144,6 +144,11 @@ def holds_in_token(scope: Scope) -> ColumnElement[bool]:
     return literal_column(f"'{scope.value}'", Text) == any_(TOKEN_SCOPES)
 
 
+def is_on_installation(scope: Scope) -> ColumnElement[bool]:
+    """Returns the condition that a grant in force gives the caller this scope on the installation."""
+    return has_grant(scope, lambda r: r.tenant_id == literal_column(f"'{NIL}'::uuid", Uuid))
+
+
 def rows_of_school(tenant_id: Column[UUID], school_id: Column[UUID], *, tests_each_row: bool = False) -> RowPredicate:
     """Returns the predicate for rows of a school. `tests_each_row` is that of `has_grant`."""
 

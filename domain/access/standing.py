@@ -16,11 +16,12 @@ from domain.store.database import Database
 
 _STANDING = f"""
 SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
-    SELECT r.scopes, r.at_schools
+    SELECT r.scopes, r.at_schools, r.of_installation
     FROM clients CROSS JOIN LATERAL (
-        SELECT array_agg(DISTINCT scope) AS scopes, array_agg(DISTINCT scope) FILTER (WHERE {IS_SCHOOL}) AS at_schools
+        SELECT array_agg(DISTINCT scope) FILTER (WHERE r.tenant_id <> $2) AS scopes, array_agg(DISTINCT scope) FILTER (WHERE {IS_SCHOOL}) AS at_schools,
+            array_agg(DISTINCT scope) FILTER (WHERE r.tenant_id = $2) AS of_installation
         FROM reach r CROSS JOIN unnest(r.scopes) scope
-        WHERE r.client_id = $1 AND (r.tenant_id = $2) = $3 AND {IN_FORCE}
+        WHERE r.client_id = $1 AND {IN_FORCE}
     ) r WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
 ) x
 """
@@ -30,15 +31,19 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
 async def check_standing(database: Database, client_id: UUID, needs: Mapping[str, Need], *, installation: bool = False) -> None:
     """Raises ClientRevoked, and Forbidden where a grant that gave a needed scope has ended, or no school is within reach with it any more.
 
-    `needs` maps each operation, resource or field to the scope it needs, on the `installation` if that is said. Without any, the client needs some scope.
+    `needs` maps each operation, resource or field to the scope it needs, on the `installation` alone if that is said. Without any, the client needs some
+    scope.
     """
-    row = await database.read(_STANDING, client_id, NIL, installation)
+    row = await database.read(_STANDING, client_id, NIL)
     if row is None:
         raise ClientRevoked()
-    scopes, at_schools = row["scopes"] or (), row["at_schools"] or ()
+    of_installation = frozenset[str](row["of_installation"] or ())
+    scopes = of_installation if installation else frozenset[str](row["scopes"] or ())
+    at_schools = of_installation if installation else frozenset[str](row["at_schools"] or ())
+    needs = {what: need for what, need in needs.items() if not (need.on_installation and need.scope in of_installation)}
     ended = {what: need.scope for what, need in needs.items() if not need.is_among(scopes)}
-    if ended or not scopes:
+    if ended or not scopes | of_installation:
         raise make_ended_error(ended or {"request": "a scope"})
     without_school = {what: need.scope for what, need in needs.items() if need.at_school and not need.is_among(at_schools)}
-    if without_school and not installation:
+    if without_school:
         raise make_no_school_error(without_school)

@@ -59,7 +59,7 @@ class Client:
 
 
 @dataclass(frozen=True)
-class NewClient:
+class CheckedClient:
     """A client to register, as it was checked."""
 
     name: str
@@ -68,7 +68,7 @@ class NewClient:
     origins: list[str]
 
 
-def check_client(name: str, auth_method: AuthMethod, jwks: object, origins: Sequence[str]) -> NewClient:
+def check_client(name: str, auth_method: AuthMethod, jwks: object, origins: Sequence[str]) -> CheckedClient:
     """Returns the client to register. Raises Invalid with every issue.
 
     `jwks` is a JSON Web Key Set (RFC 7517) of public keys, for private_key_jwt only.
@@ -82,15 +82,16 @@ def check_client(name: str, auth_method: AuthMethod, jwks: object, origins: Sequ
         issues += key_issues
     elif jwks is not None:
         issues.append(Issue("/jwks", "wrong-value", "Only a client that authenticates by private_key_jwt has public keys."))
-    issues += _find_origin_issues(origins)
+    issues += find_origin_issues(origins)
     if issues:
         raise make_invalid(issues)
-    return NewClient(name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None, [*dict.fromkeys(origins)])
+    return CheckedClient(name.strip(), auth_method, json.dumps(keys.as_dict()) if keys else None, [*dict.fromkeys(origins)])
 
 
 def make_name_error(name: str) -> Conflict:
     """Returns the error of a name that another client of the tenant has."""
-    return Conflict(f"There is a client named {name!r} already.", code="name-in-use")
+    message = f"There is a client named {name!r} already."
+    return Conflict(message, code="name-in-use", issues=(Issue("/name", "name-in-use", message),))
 
 
 async def create_client(
@@ -134,7 +135,7 @@ async def rotate_secret(connection: Connection, client_id: UUID, overlap: timede
 async def set_origins(connection: Connection, client_id: UUID, origins: Sequence[str]) -> None:
     """Replaces the origins of a client's browser apps. Servers apply the change within 5 seconds. Raises NotFound, and
     Invalid with every issue."""
-    if issues := _find_origin_issues(origins):
+    if issues := find_origin_issues(origins):
         raise make_invalid(issues)
     async with connection.transaction():
         await lock_client(connection, client_id)
@@ -142,7 +143,7 @@ async def set_origins(connection: Connection, client_id: UUID, origins: Sequence
         await note_client(connection, client_id, has_origins=True)
 
 
-def _find_origin_issues(origins: Sequence[str]) -> list[Issue]:
+def find_origin_issues(origins: Sequence[str]) -> list[Issue]:
     """Origins are compared as text, so they must be serialised as a browser sends them (RFC 6454 section 6.2)."""
     issues = [Issue("/origins", "too-many", f"A client has at most {MAX_ORIGINS} origins.")] if len(origins) > MAX_ORIGINS else []
     for i, origin in enumerate(origins):
@@ -261,10 +262,10 @@ async def read_client_status(connection: Connection, client_id: UUID) -> ClientS
         frozenset(scopes) for scopes in json.loads(row["scope_lists"] or "[]")
     ]  # of each grant; a school may have several
     scopes, tenants = frozenset.intersection(*scope_sets) if scope_sets else frozenset(), tuple(row["tenants"] or ())
-    snapshot = ReachSnapshot(
-        scopes, row["reach_version"], row["until"], tenants, counts_schools=row["schools"] <= MAX_COUNTED_SCHOOLS
-    )
     in_force, of_installation = frozenset[str]().union(*scope_sets), frozenset(row["of_installation"])
+    snapshot = ReachSnapshot(
+        *(scopes, row["reach_version"], row["until"], tenants, row["schools"] <= MAX_COUNTED_SCHOOLS, bool(of_installation))
+    )
     ended = frozenset(row["ended"]) - in_force - of_installation
     at_schools = frozenset[str]().union(*json.loads(row["lists_at_schools"] or "[]"))
     return ClientStatus(

@@ -27,9 +27,15 @@ WHERE client_id = $1 AND COALESCE(expires_at, 'infinity') > now() + $2::interval
 
 async def add_secret(connection: Connection, client_id: UUID) -> str:
     """Stores the hash of a new secret and returns the secret, which cannot be read again."""
-    secret = secrets.token_urlsafe(32)
-    await connection.execute(_INSERT_SECRET, client_id, _hash_secret(secret))
+    secret, digest = make_secret()
+    await connection.execute(_INSERT_SECRET, client_id, digest)
     return secret
+
+
+def make_secret() -> tuple[str, bytes]:
+    """Returns a new secret, and its hash to be stored."""
+    secret = secrets.token_urlsafe(32)
+    return secret, _hash_secret(secret)
 
 
 async def expire_secrets(connection: Connection, client_id: UUID, overlap: timedelta) -> None:

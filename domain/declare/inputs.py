@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from msgspec import Meta, Struct, UnsetType
 
@@ -111,3 +111,7 @@ class Output(Struct, rename="camel", kw_only=True):
     def has_written(self) -> bool:
         """Whether the command may have changed a row."""
         return True
+
+    def drop_secrets(self) -> Self:
+        """Returns what is stored of it under an Idempotency-Key, and answered again: nothing that is shown once alone."""
+        return self

@@ -312,6 +312,10 @@ class Resource:
     """The column by which a URL may name a row in place of its id."""
     is_looked_up: bool = False
     """Whether lists have POST /lookup although no field needs it: for long filters."""
+    is_register: bool = False
+    """Whether its rows are of the public register, which the installation reaches as a whole."""
+    may_be_of_installation: bool = False
+    """Whether the installation itself may own a row, as a tenant does."""
     weight: int = 0
     """The cost of a page beyond the number of its values (`read.checks`), for values that are computed."""
 

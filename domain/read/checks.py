@@ -51,7 +51,8 @@ def list_needs(queries: Sequence[Query]) -> dict[str, Need]:
 
     def require(resource: Resource, scope: Scope | None, what: str, others: tuple[Scope, ...] = ()) -> None:
         if scope is not None:
-            needs.setdefault(what, Need(scope, resource.is_of_schools, others))
+            on_installation = resource.is_register or resource.may_be_of_installation
+            needs.setdefault(what, Need(scope, resource.is_of_schools, others, on_installation))
 
     def visit_resource(resource: Resource, fields: OutputFields) -> None:
         require(resource, resource.scope, resource.plural, resource.or_scopes)

@@ -8,9 +8,24 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, bindparam, case, cast, exists, func, literal_column, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    FromClause,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import array
 
+from domain.access.reach import is_on_installation
 from domain.declare.errors import Invalid, Issue, make_invalid
 from domain.declare.resource import Resource
 from domain.read.columns import bind_relations
@@ -94,7 +109,8 @@ def _write_pair(coded: CodedFilter, tenant: ColumnElement[Any] | None) -> Column
     named = func.unnest(value).table_valued("value", with_ordinality="n").render_derived()
     among = [write_condition(codes.narrowed_by[by.name], by, by_bind) for by_bind, by in narrowing]
     scope = condition.field.scope or (None if resource.or_scopes else resource.scope)
-    reaches = [(column, _bind(column.table, and_(reach(scope), *among), tenant)) for column, reach in codes.sources]
+    is_open = [is_on_installation(resource.scope)] if resource.is_register and tenant is None else []
+    reaches = [(column, _bind(column.table, and_(or_(reach(scope), *is_open), *among), tenant)) for column, reach in codes.sources]
     # each NOT EXISTS by itself is an anti-join, which reads the codes once for all values
     nowhere = [
         ~exists(select(literal_column("1")).where(column == named.c.value, reach).correlate_except(column.table))

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, case
+from sqlalchemy import ColumnElement, FromClause, Table, case, or_
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from domain.access.reach import is_on_installation
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
 from domain.read.columns import find_columns, move_to_source
@@ -41,10 +42,17 @@ class ValueWriter:
         if resource.visibility is not None:
             conditions.append(resource.visibility(self.has_everywhere))
         if resource.visibility is None and not self.has_everywhere(resource.scope):
-            conditions.append(resource.reach(resource.scope))
+            conditions.append(self.write_register_reach(resource, resource.reach(resource.scope)))
         elif link is None or not link.target_in_reach:
-            conditions.append(resource.reach(None))
+            conditions.append(self.write_register_reach(resource, resource.reach(None)))
         return [self.move(condition, resource, source) for condition in conditions]
+
+    def write_register_reach(self, resource: Resource, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        """Returns the condition that a row is within reach, of the register also by a grant on the installation. Where one
+        tenant alone is within reach, the installation is not."""
+        if not resource.is_register or self.tenant is not None:
+            return condition
+        return or_(condition, is_on_installation(resource.scope))
 
     def move(self, expression: ColumnElement[Any], resource: Resource, source: FromClause) -> ColumnElement[Any]:
         """Returns an expression on the resource's table with its columns taken from `source`."""

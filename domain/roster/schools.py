@@ -108,6 +108,7 @@ SCHOOLS = Resource(
     scope=Scope.SCHOOLS_READ,
     order=("id",),
     reach=rows_of_registered_school(schools.c.id),
+    is_register=True,
     fields={
         "id": Field(schools.c.id, "Stable id; it survives a new URN only through succession."),
         "urn": Field(
@@ -221,6 +222,7 @@ MEMBERSHIPS = Resource(
     scope=Scope.SCHOOLS_READ,
     order=("id",),
     reach=rows_of_registered_school(memberships.c.school_id),
+    is_register=True,
     fields={
         "id": Field(memberships.c.id, "Stable id."),
         "joinedOn": Field(memberships.c.joined_on, "First day; null where GIAS has none recorded."),

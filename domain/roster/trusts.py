@@ -49,6 +49,7 @@ TRUSTS = Resource(
     scope=Scope.TRUSTS_READ,
     order=("id",),
     reach=TenantRows(lambda scope: has_grant(scope, lambda r: r.tenant_id == trusts.c.id)),
+    is_register=True,
     fields={
         "id": Field(trusts.c.id, "Stable id."),
         "groupUid": Field(trusts.c.group_uid, "GIAS group unique identifier.", vocabulary=declare_range(1)),

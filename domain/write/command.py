@@ -54,9 +54,9 @@ class Command:
     `fails` are the errors that it may raise. `row_types` are the types of a bulk command's rows, by the name of their
     list. `is_single_row` says whether it changes or deletes one row, so that its function gets a Patch; `is_action`
     whether it does something else with one row, so that its function gets an Action or a RowBatch. `path` is the last part of its URL,
-    where that is not the verb of its name. `at_school` is false of what belongs to a trust as a whole, which may have no school.
-    `describe_row` returns the output for a batch of one row, of commands whose rows may be written together with those of other
-    requests (together.py).
+    where that is not the verb of its name. `at_school` is false of what belongs to a trust as a whole, which may have no school;
+    `on_installation` is true of what may belong to the installation. `describe_row` returns the output for a batch of one row, of commands whose
+    rows may be written together with those of other requests (together.py).
     """
 
     name: str
@@ -70,13 +70,14 @@ class Command:
     is_action: bool
     path: str | None
     at_school: bool
+    on_installation: bool
     describe_row: Callable[[Batch[Any, Any]], Any] | None
     run: Callable[[Connection, Caller, Any], Awaitable[Any]]
 
     @property
     def need(self) -> Need:
         """What a caller needs to run it."""
-        return Need(self.scope, self.at_school)
+        return Need(self.scope, self.at_school, on_installation=self.on_installation)
 
     @property
     def operation(self) -> str:
@@ -250,6 +251,7 @@ def command(
     *,
     scope: Scope,
     at_school: bool = True,
+    on_installation: bool = False,
     path: str | None = None,
     fails: tuple[type[DomainError], ...] = (Invalid,),
     describe_row: Callable[[Batch[Any, Any]], Any] | None = None,
@@ -271,6 +273,7 @@ def command(
         return Command(
             *(run.__name__, doc, scope, fails, declared, types["return"], row_types, is_single_row, is_action, path),
             at_school=at_school,
+            on_installation=on_installation,
             describe_row=describe_row,
             run=run,
         )

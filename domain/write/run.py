@@ -91,7 +91,7 @@ async def perform(
         if isinstance(attempt, Batch):
             await write_receipts(connection, caller, attempt.count_outcomes(accepted=True).items(), accepted=True)
         if keyed is not None:
-            stored_answer = msgspec.json.encode(result.drop_values()) if isinstance(result, Recorded) else answer
+            stored_answer = msgspec.json.encode(result.drop_values() if isinstance(result, Recorded) else result.drop_secrets())
             written = next((locks.tenant_id for locks in taken), caller.only_tenant)
             await store_answer(connection, caller, command.name, keyed, stored_answer.decode(), written)
         return CommandAnswer(answer, tenant_id=next((locks.tenant_id for locks in taken), None))

@@ -29,7 +29,7 @@ async def graphql(client: httpx2.AsyncClient, query: str, **variables: Any) -> h
     return await client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
 
 
-OF_TRUSTS = {"trust", "code", "subject", "aspect", "scheme", "schemeVersion", "grade", "window"}
+OF_TRUSTS = {"trust", "code", "subject", "aspect", "scheme", "schemeVersion", "grade", "window", "client", "grant"}
 """The resources of which a trust without a school has rows, or nobody owns the rows."""
 
 
@@ -287,9 +287,10 @@ async def test_what_ends_at_one_school_leaves_the_other(small_trust: Trust, vend
     assert len((await client.get("/v1/schools")).json()["data"]) == 1
 
 
-async def test_a_scope_on_the_installation_alone_lists_nothing(small_trust: Trust) -> None:
+async def test_a_scope_on_the_installation_alone_lists_the_register_alone(small_trust: Trust) -> None:
     operator = await small_trust.client("office", "installation=all")
-    for path in ("/v1/pupils", "/v1/schools", "/v1/trusts", f"/v1/aggregates?groupBy=school&window={WINDOW}&subject=reading"):
+    assert [(await operator.get(path)).status_code for path in ("/v1/schools", "/v1/trusts", "/v1/memberships")] == [200] * 3
+    for path in ("/v1/pupils", "/v1/groups", "/v1/codes", f"/v1/aggregates?groupBy=school&window={WINDOW}&subject=reading"):
         answer = await operator.get(path)
         assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (403, "scope-missing")
     answer = await graphql(operator, PUPILS)

@@ -44,10 +44,7 @@ FORMATTED = {
 """Codes that are composed, and of what."""
 DEFAULTS = {"error", "bad-request", "conflict"}
 """Codes of classes whose every instance has another code."""
-COMMAND_LINE = {
-    *("client-revoked", "name-ambiguous", "name-in-use", "no-secret", "read-only", "too-many"),
-    *("grant-confirmed", "grant-over", "grant-too-wide", "grant-unconfirmed", "local-authority-not-found"),
-}
+COMMAND_LINE = {"local-authority-not-found", "name-ambiguous", "read-only", "too-many"}
 """Codes of errors that only the command line can meet. It prints messages, not codes."""
 NO_CODES = {
     # HTTP: field names, content codings, directives

@@ -102,7 +102,8 @@ STATUSES = {"merge_pupil": 422, "split_pupil": 422, "release_pupil_upn": 422, "d
 STATUSES |= dict.fromkeys(
     (
         *("close_window", "withdraw_discount", "withdraw_planned_roll", "reidentify_pupil", "record_school_references"),
-        *("repin_window", "retire_subject", "create_scheme_version"),
+        *("repin_window", "retire_subject", "create_scheme_version", "rotate_client_secret", "revoke_client"),
+        *("narrow_grant", "extend_grant", "end_grant"),
     ),
     200,
 )

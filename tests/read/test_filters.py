@@ -29,6 +29,7 @@ FREE = {
     *("judgement.source", "judgement.method", "judgementChange.client", "judgementChange.source", "judgementChange.method"),
     *("receipt.client", "plannedRoll.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
     "discount.reason",
+    *("client.name", "grant.clientName", "grant.targetName", "grant.purpose", "grant.agreementVersion", "grant.approvedBy"),
 }
 """Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""
 OUTSIDE = "no such value!"

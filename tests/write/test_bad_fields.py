@@ -6,6 +6,7 @@ import json
 import typing
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import msgspec
@@ -37,6 +38,7 @@ async def vendor(module_databases: Databases) -> AsyncIterator[Any]:
     async with open_trust(module_databases) as made:
         client = await made.client("vendor", f"trust:{TRUST}=all")
         await _make_rows(client)
+        await _make_access(client, made.operator)
         before = await made.everything()
         yield client
         assert await made.everything() == before
@@ -104,6 +106,23 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             VERSIONS[name] = (await client.get(url_of(COMMANDS[name])[1].replace("{id}", id_))).json()["version"]
 
 
+async def _make_access(client: httpx2.AsyncClient, operator: Any) -> None:
+    """A client, and two grants that it has; the giver of one is gone."""
+    made = (await sent(client, "/v1/clients", {"name": "taken", "tenant": TENANT}, 201))["id"]
+    IDS.update({"rotate_client_secret": made, "revoke_client": made})
+    first, second = [(await sent(client, "/v1/grants", {**GRANT, "client": made}, 201))["id"] for _ in range(2)]
+    IDS.update({f"{verb}_grant": first for verb in ("narrow", "extend", "end")} | {"confirm_grant": second})
+    await operator.execute("UPDATE grants SET confirm_by = expires_at, approved_until = expires_at WHERE id = $1", UUID(second))
+
+
+GRANT = {
+    "target": TENANT,
+    "scopes": ["schools:read", "pupils:read"],
+    "purpose": "Shows lists",
+    "approvedBy": "Head",
+    "kind": "sync",
+}
+GRANT |= {"agreementVersion": "1", "expiresAt": "2090-01-01T00:00:00Z"}
 LITERALS = [
     "null",
     '""',
@@ -203,6 +222,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "record_school_references": {"entries": [{"oldReference": "P1", "reference": "Q1"}]},
     "release_pupil_upn": {"upn": FORMER},
     "distinguish_pupil": {"otherId": "MERGED", "different": False, "actor": "Head"},
+    "create_client": {"name": "New", "tenant": TENANT, "origins": ["https://app.example"]},
+    "rotate_client_secret": {"overlapHours": 1},
+    "create_grant": {**GRANT, "client": "CLIENT"},
+    "narrow_grant": {"scopes": ["schools:read"], "expiresAt": "2089-01-01T00:00:00Z"},
+    "extend_grant": {"expiresAt": "2095-01-01T00:00:00Z"},
     "merge_pupil": {"expectedVersion": 1, "intoVersion": 1, "into": "MERGED"},
     "reidentify_pupil": {"expectedVersion": 1, "surname": "New", "forename": "Name", "dateOfBirth": "2007-01-02", "sex": "F"},
     "split_pupil": {
@@ -218,7 +242,10 @@ GOOD: dict[str, dict[str, Any]] = {
 
 def document_of(name: str) -> dict[str, Any]:
     document = json.dumps(GOOD.get(name, {}))
-    return dict(json.loads(document.replace('"MERGED"', json.dumps(IDS.get("update_pupil")))))
+    known = {'"MERGED"': IDS.get("update_pupil"), '"CLIENT"': IDS.get("revoke_client")}
+    for name_of, id_ in known.items():
+        document = document.replace(name_of, json.dumps(id_))
+    return dict(json.loads(document))
 
 
 def structs_in(type_: Any) -> Iterator[type[Struct]]:
@@ -480,12 +507,26 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
             },
         )
     ],
+    "create_client": [({"/name": "taken"}, {"/name": "name-in-use"})],
+    "create_grant": [
+        (
+            {"/client": GHOST, "/target": {"school": NO_SCHOOL}, "/scopes": ["schools:read", "grants:write"]},
+            {"/client": "grantee-unknown", "/target/school": "school-not-found", "/scopes/1": "scope-not-given"},
+        ),
+    ],
+    "narrow_grant": [
+        (
+            {"/scopes": ["judgements:read"], "/expiresAt": "2091-01-01T00:00:00Z"},
+            {"/scopes/0": "grant-too-wide", "/expiresAt": "grant-too-wide"},
+        ),
+    ],
 }
 """By command, changes of its good document that the stored data speak against, and the issues of them."""
 WITHOUT = {
     *("open_window", "close_window", "repin_window", "delete_window", "delete_group", "retire_subject", "retire_aspect"),
     *("withdraw_planned_roll", "withdraw_discount", "create_scheme_version", "update_subject", "update_aspect", "update_window"),
     *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target", "lock_window", "unlock_window"),
+    *("rotate_client_secret", "revoke_client", "extend_grant", "end_grant", "confirm_grant"),
 }
 """Commands of which no field but one names anything that is stored."""
 
