@@ -320,6 +320,7 @@ def test_an_example_is_a_problem_wherever_the_code_comes_in_one() -> None:
     assert kinds.keys() == {"type", "error", "extensions", "severity", "at"}
     assert {entry.code for entry in kinds["at"]} == {
         "age-unusual",
+        "secret-not-repeated",
         "laestab-superseded",
         "mark-rounded",
         "not-counted",
