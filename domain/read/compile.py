@@ -59,24 +59,38 @@ from domain.read.versions import (
 )
 from domain.support.lru import Lru
 
-statements: Lru[tuple[QueryTemplate, frozenset[str] | None, bool], Statement] = Lru("statements", 12_000_000, beyond=DECLARED)
+statements: Lru[tuple[QueryTemplate, frozenset[str] | None, bool, bool], Statement] = Lru("statements", 12_000_000, beyond=DECLARED)
 
 
-def compile_query(template: QueryTemplate, scopes: frozenset[str] | None = None, *, of_one_tenant: bool = False) -> Statement:
+def compile_query(
+    template: QueryTemplate,
+    scopes: frozenset[str] | None = None,
+    *,
+    of_one_tenant: bool = False,
+    on_installation: bool = False,
+) -> Statement:
     """Returns the statement of a template, cached because compiling takes tens of milliseconds and running about one.
 
     `scopes` are those that the caller's ReachSnapshot has at every school within reach; None compiles without a
-    snapshot. `of_one_tenant` says that by the snapshot there is one tenant within reach, whose id is bound.
+    snapshot. `of_one_tenant` says that by the snapshot there is one tenant within reach, whose id is bound;
+    `on_installation` that a grant is on the installation, which reaches the register.
     """
-    key = template, scopes, of_one_tenant
-    return statements.get(key) or statements.put(key, _compile(template.queries, scopes, TENANT if of_one_tenant else None))
+    key = template, scopes, of_one_tenant, on_installation
+    tenant = TENANT if of_one_tenant else None
+    return statements.get(key) or statements.put(key, _compile(template.queries, scopes, tenant, on_installation=on_installation))
 
 
-def _compile(queries: tuple[Query, ...], scopes: frozenset[str] | None, tenant: ColumnElement[Any] | None) -> Statement:
+def _compile(
+    queries: tuple[Query, ...],
+    scopes: frozenset[str] | None,
+    tenant: ColumnElement[Any] | None,
+    *,
+    on_installation: bool = False,
+) -> Statement:
     if scopes is None:
         return make_statement([*map(_SqlWriter().write_query, queries), *write_checks(queries, None)])
     is_versioned_by_school = bool(list_rows_versioned_by_school(queries))
-    writer = _SqlWriter(scopes, tenant, is_versioned_by_school=is_versioned_by_school)
+    writer = _SqlWriter(scopes, tenant, is_versioned_by_school=is_versioned_by_school, on_installation=on_installation)
     columns = [*map(writer.write_query, queries), *write_checks(queries, tenant)]
     of_reach = concatenate([INSTALLATION_VERSION, quote("."), REACH_DATA_VERSION])
     data_version = INSTALLATION_VERSION if is_versioned_by_school else of_reach
@@ -102,8 +116,9 @@ class _SqlWriter(PageRowsWriter):
         tenant: ColumnElement[Any] | None = None,
         *,
         is_versioned_by_school: bool = False,
+        on_installation: bool = True,
     ) -> None:
-        super().__init__(scopes, tenant)
+        super().__init__(scopes, tenant, on_installation=on_installation)
         self.label_queries: dict[Any, ColumnElement[Any]] = {}
         self._is_versioned_by_school = is_versioned_by_school
         self._pages = 0

@@ -152,14 +152,14 @@ class PreparedQuery:
         template: QueryTemplate,
     ) -> ReadResult:
         """Runs the statement of a template and replaces the placeholders in its JSON. Raises SnapshotOutdated."""
-        scopes, of_one_tenant = None, False
+        scopes, of_one_tenant, on_installation = None, False, False
         if snapshot is not None:
-            scopes, tenant = snapshot.scopes, snapshot.only_tenant
+            scopes, tenant, on_installation = snapshot.scopes, snapshot.only_tenant, snapshot.on_installation
             tenants = None if snapshot.counts_schools else snapshot.tenants
             values |= {"reach_version": snapshot.version, "until": snapshot.until, "tenants": tenants, "tenant": tenant}
             # a cursor may be of a time when other tenants were within reach
             of_one_tenant = tenant is not None and all(values[name] == str(tenant) for name in self._tenant_keys)
-        statement = compile_query(template, scopes, of_one_tenant=of_one_tenant)
+        statement = compile_query(template, scopes, of_one_tenant=of_one_tenant, on_installation=on_installation)
         columns = await statement.run(database, values)
         if not columns:
             raise SnapshotOutdated

@@ -18,10 +18,14 @@ class ValueWriter:
 
     `scopes` are those that the caller has at every school within reach; then no row is tested for them. None: every row
     is tested for every scope. `tenant` is the only one within reach, by which every relation is bound; None where there may be several.
+    `on_installation` says that the caller may have a grant on the installation.
     """
 
-    def __init__(self, scopes: frozenset[str] | None, tenant: ColumnElement[Any] | None = None) -> None:
+    def __init__(
+        self, scopes: frozenset[str] | None, tenant: ColumnElement[Any] | None = None, *, on_installation: bool = True
+    ) -> None:
         self._scopes = scopes
+        self._on_installation = on_installation
         self.tenant = tenant
         self._aliases = 0
 
@@ -48,9 +52,9 @@ class ValueWriter:
         return [self.move(condition, resource, source) for condition in conditions]
 
     def write_register_reach(self, resource: Resource, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-        """Returns the condition that a row is within reach, of the register also by a grant on the installation. Where one
-        tenant alone is within reach, the installation is not."""
-        if not resource.is_register or self.tenant is not None:
+        """Returns the condition that a row is within reach, of the register also by a grant on the installation, if the caller
+        may have one."""
+        if not resource.is_register or not self._on_installation or self.tenant is not None:
             return condition
         return or_(condition, is_on_installation(resource.scope))
 

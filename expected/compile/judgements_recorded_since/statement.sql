@@ -63,15 +63,26 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                   SELECT '{"urn":' || CAST(schools3.urn AS TEXT) || '}' AS anon_3
                   FROM schools AS schools3
                   WHERE schools3.id = judgements1p.school_id
-                    AND (EXISTS (
-                      SELECT 1
-                      FROM reach AS reach_3
-                      WHERE reach_3.client_id = $1::UUID
-                        AND reach_3.school_id = schools3.id
-                        AND reach_3.starts_at <= now()
-                        AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
-                        AND 'schools:read' = ANY (reach_3.scopes)
-                    ))
+                    AND (
+                      (EXISTS (
+                        SELECT 1
+                        FROM reach AS reach_3
+                        WHERE reach_3.client_id = $1::UUID
+                          AND reach_3.school_id = schools3.id
+                          AND reach_3.starts_at <= now()
+                          AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                          AND 'schools:read' = ANY (reach_3.scopes)
+                      ))
+                        OR (EXISTS (
+                          SELECT 1
+                          FROM reach AS reach_4
+                          WHERE reach_4.client_id = $1::UUID
+                            AND reach_4.tenant_id = '00000000-0000-0000-0000-000000000000'::uuid
+                            AND reach_4.starts_at <= now()
+                            AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                            AND 'schools:read' = ANY (reach_4.scopes)
+                        ))
+                    )
                   LIMIT 1
                 ),
                 'null'
@@ -177,13 +188,13 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               AND (
                 (EXISTS (
                   SELECT 1
-                  FROM reach AS reach_4
-                  WHERE reach_4.client_id = $1::UUID
-                    AND reach_4.tenant_id = judgements1.tenant_id
-                    AND reach_4.school_id = judgements1.school_id
-                    AND reach_4.starts_at <= now()
-                    AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
-                    AND 'judgements:read' = ANY (reach_4.scopes)
+                  FROM reach AS reach_5
+                  WHERE reach_5.client_id = $1::UUID
+                    AND reach_5.tenant_id = judgements1.tenant_id
+                    AND reach_5.school_id = judgements1.school_id
+                    AND reach_5.starts_at <= now()
+                    AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                    AND 'judgements:read' = ANY (reach_5.scopes)
                 ))
                   OR (EXISTS (
                     SELECT 1
@@ -192,13 +203,13 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                       AND shared_pupils_2.pupil_id = judgements1.pupil_id
                       AND (EXISTS (
                         SELECT 1
-                        FROM reach AS reach_5
-                        WHERE reach_5.client_id = $1::UUID
-                          AND reach_5.tenant_id = judgements1.tenant_id
-                          AND reach_5.school_id = shared_pupils_2.school_id
-                          AND reach_5.starts_at <= now()
-                          AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
-                          AND 'judgements:read' = ANY (reach_5.scopes)
+                        FROM reach AS reach_6
+                        WHERE reach_6.client_id = $1::UUID
+                          AND reach_6.tenant_id = judgements1.tenant_id
+                          AND reach_6.school_id = shared_pupils_2.school_id
+                          AND reach_6.starts_at <= now()
+                          AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
+                          AND 'judgements:read' = ANY (reach_6.scopes)
                       ))
                   ))
               )

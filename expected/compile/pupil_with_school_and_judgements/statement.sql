@@ -10,15 +10,26 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
             SELECT '{"name":' || CAST(to_json(schools2.name) AS TEXT) || '}' AS anon_2
             FROM schools AS schools2
             WHERE schools2.id = pupils1.school_id
-              AND (EXISTS (
-                SELECT 1
-                FROM reach AS reach_1
-                WHERE reach_1.client_id = $1::UUID
-                  AND reach_1.school_id = schools2.id
-                  AND reach_1.starts_at <= now()
-                  AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
-                  AND 'schools:read' = ANY (reach_1.scopes)
-              ))
+              AND (
+                (EXISTS (
+                  SELECT 1
+                  FROM reach AS reach_1
+                  WHERE reach_1.client_id = $1::UUID
+                    AND reach_1.school_id = schools2.id
+                    AND reach_1.starts_at <= now()
+                    AND (reach_1.ends_at IS NULL OR reach_1.ends_at > now())
+                    AND 'schools:read' = ANY (reach_1.scopes)
+                ))
+                  OR (EXISTS (
+                    SELECT 1
+                    FROM reach AS reach_2
+                    WHERE reach_2.client_id = $1::UUID
+                      AND reach_2.tenant_id = '00000000-0000-0000-0000-000000000000'::uuid
+                      AND reach_2.starts_at <= now()
+                      AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
+                      AND 'schools:read' = ANY (reach_2.scopes)
+                  ))
+              )
             LIMIT 1
           ),
           'null'
@@ -50,12 +61,12 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         AND windows4.no = judgements3p.window_no
                         AND (EXISTS (
                           SELECT 1
-                          FROM reach AS reach_2
-                          WHERE reach_2.client_id = $1::UUID
-                            AND reach_2.tenant_id = windows4.tenant_id
-                            AND reach_2.starts_at <= now()
-                            AND (reach_2.ends_at IS NULL OR reach_2.ends_at > now())
-                            AND 'windows:read' = ANY (reach_2.scopes)
+                          FROM reach AS reach_3
+                          WHERE reach_3.client_id = $1::UUID
+                            AND reach_3.tenant_id = windows4.tenant_id
+                            AND reach_3.starts_at <= now()
+                            AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
+                            AND 'windows:read' = ANY (reach_3.scopes)
                         ))
                       LIMIT 1
                     ),
@@ -137,13 +148,13 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               AND (
                 (EXISTS (
                   SELECT 1
-                  FROM reach AS reach_3
-                  WHERE reach_3.client_id = $1::UUID
-                    AND reach_3.tenant_id = judgements3.tenant_id
-                    AND reach_3.school_id = judgements3.school_id
-                    AND reach_3.starts_at <= now()
-                    AND (reach_3.ends_at IS NULL OR reach_3.ends_at > now())
-                    AND 'judgements:read' = ANY (reach_3.scopes)
+                  FROM reach AS reach_4
+                  WHERE reach_4.client_id = $1::UUID
+                    AND reach_4.tenant_id = judgements3.tenant_id
+                    AND reach_4.school_id = judgements3.school_id
+                    AND reach_4.starts_at <= now()
+                    AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
+                    AND 'judgements:read' = ANY (reach_4.scopes)
                 ))
                   OR (EXISTS (
                     SELECT 1
@@ -152,13 +163,13 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                       AND shared_pupils_1.pupil_id = judgements3.pupil_id
                       AND (EXISTS (
                         SELECT 1
-                        FROM reach AS reach_4
-                        WHERE reach_4.client_id = $1::UUID
-                          AND reach_4.tenant_id = judgements3.tenant_id
-                          AND reach_4.school_id = shared_pupils_1.school_id
-                          AND reach_4.starts_at <= now()
-                          AND (reach_4.ends_at IS NULL OR reach_4.ends_at > now())
-                          AND 'judgements:read' = ANY (reach_4.scopes)
+                        FROM reach AS reach_5
+                        WHERE reach_5.client_id = $1::UUID
+                          AND reach_5.tenant_id = judgements3.tenant_id
+                          AND reach_5.school_id = shared_pupils_1.school_id
+                          AND reach_5.starts_at <= now()
+                          AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
+                          AND 'judgements:read' = ANY (reach_5.scopes)
                       ))
                   ))
               )
@@ -178,13 +189,13 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
         AND (
           (EXISTS (
             SELECT 1
-            FROM reach AS reach_5
-            WHERE reach_5.client_id = $1::UUID
-              AND reach_5.tenant_id = pupils1.tenant_id
-              AND reach_5.school_id = pupils1.school_id
-              AND reach_5.starts_at <= now()
-              AND (reach_5.ends_at IS NULL OR reach_5.ends_at > now())
-              AND 'pupils:read' = ANY (reach_5.scopes)
+            FROM reach AS reach_6
+            WHERE reach_6.client_id = $1::UUID
+              AND reach_6.tenant_id = pupils1.tenant_id
+              AND reach_6.school_id = pupils1.school_id
+              AND reach_6.starts_at <= now()
+              AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
+              AND 'pupils:read' = ANY (reach_6.scopes)
           ))
             OR (EXISTS (
               SELECT 1
@@ -193,13 +204,13 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                 AND shared_pupils_2.pupil_id = pupils1.id
                 AND (EXISTS (
                   SELECT 1
-                  FROM reach AS reach_6
-                  WHERE reach_6.client_id = $1::UUID
-                    AND reach_6.tenant_id = pupils1.tenant_id
-                    AND reach_6.school_id = shared_pupils_2.school_id
-                    AND reach_6.starts_at <= now()
-                    AND (reach_6.ends_at IS NULL OR reach_6.ends_at > now())
-                    AND 'pupils:read' = ANY (reach_6.scopes)
+                  FROM reach AS reach_7
+                  WHERE reach_7.client_id = $1::UUID
+                    AND reach_7.tenant_id = pupils1.tenant_id
+                    AND reach_7.school_id = shared_pupils_2.school_id
+                    AND reach_7.starts_at <= now()
+                    AND (reach_7.ends_at IS NULL OR reach_7.ends_at > now())
+                    AND 'pupils:read' = ANY (reach_7.scopes)
                 ))
             ))
         )
