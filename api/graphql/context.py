@@ -11,6 +11,7 @@ from domain import COMMANDS
 from domain.access.caller import Caller
 from domain.aggregates.aggregates import add_unknown_names, read_aggregates
 from domain.aggregates.query import read_query
+from domain.aggregates.readiness import read_readiness
 from domain.clients.me import Limits, read_me
 from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.ids import parse_id
@@ -109,6 +110,13 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
     }
 
 
+async def _read_readiness(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return msgspec.to_builtins(await read_readiness(context.database, context.caller, str(arguments["trust"])))
+    except NotFound:
+        return None
+
+
 async def _read_me(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
     return msgspec.to_builtins(await read_me(context.database, context.caller, context.limits))
 
@@ -137,6 +145,7 @@ FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitabl
     "aggregates": _read_aggregates,
     "job": _read_job,
     "me": _read_me,
+    "readiness": _read_readiness,
     "receipt": _read_receipt,
 }
 """Root fields that a function of the domain resolves, from the context and the arguments to a plain value."""

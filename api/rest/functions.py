@@ -19,6 +19,7 @@ from domain import COMMANDS
 from domain.access.caller import Caller
 from domain.aggregates import aggregates
 from domain.aggregates.query import read_query
+from domain.aggregates.readiness import read_readiness
 from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.value_types import ValueType
@@ -71,6 +72,14 @@ async def get_stored_answers(request: Request) -> Response:
     get_context(request.scope).charge(values=FUNCTION_VALUES["receipt"])
     answers = await read_stored_answers(state.database, caller, check_key(read_path(request, "key")), COMMANDS.values())
     return _make_private_response(answers)
+
+
+async def get_readiness(request: Request) -> Response:
+    """GET /v1/trusts/{id}/readiness: what stops each school of the trust from being aggregated."""
+    state, caller = request.app.state, await authenticate(request)
+    check_parameters(request.query_params)
+    get_context(request.scope).charge(values=FUNCTION_VALUES["readiness"])
+    return _make_private_response(await read_readiness(state.database, caller, read_path(request, "id")))
 
 
 async def get_me(request: Request) -> Response:

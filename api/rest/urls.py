@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from api.http.body import Handler
 from api.http.deprecation import deprecate
-from api.rest.functions import get_aggregates, get_me, get_stored_answers, import_register
+from api.rest.functions import get_aggregates, get_me, get_readiness, get_stored_answers, import_register
 from api.rest.jobs import get_job
 from api.rest.read import link_handler, list_handler, lookup_handler, row_handler
 from api.rest.write import command_handler
@@ -61,6 +61,7 @@ class Function(Enum):
     ME = auto()
     IMPORT = auto()
     JOB = auto()
+    READINESS = auto()
 
 
 RestOperation: TypeAlias = ReadList | ReadRow | ReadLinkedList | ReadLookup | Function | Command
@@ -90,6 +91,7 @@ def list_endpoints() -> Iterator[RestEndpoint]:
         if resource.has_lookup:
             yield RestEndpoint("POST", f"{url}/lookup", ReadLookup(resource), lookup_handler(resource))
     yield RestEndpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
+    yield RestEndpoint("GET", "/v1/trusts/{id}/readiness", Function.READINESS, get_readiness)
     yield RestEndpoint("GET", "/v1/idempotency-keys/{key:path}", Function.IDEMPOTENCY_KEY, get_stored_answers)
     renamed = deprecate(get_stored_answers, "/v1/receipts/", "/v1/idempotency-keys/")
     yield RestEndpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT_OF_KEY, renamed)

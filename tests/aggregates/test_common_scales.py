@@ -228,3 +228,43 @@ async def test_what_cannot_be_drafted_or_signed(small_trust: Trust, vendor: Any)
     assert (await other.get("/v1/common-scales")).json()["data"] == []
     bad = await vendor.get("/v1/aggregates?groupBy=subject&window=x&crosswalksOn=yesterday")
     assert (bad.status_code, issues(bad.json())["crosswalksOn"]) == (400, "parameter-invalid")
+
+
+async def test_readiness_says_what_stops_each_school_and_who_can_mend_it(small_trust: Trust, vendor: Any) -> None:
+    trust_id = str(small_trust.ids["trust"])
+
+    async def read(client: Any) -> dict[str, list[tuple[Any, ...]]]:
+        """By school, what stops it: the same in both interfaces."""
+        answer = (await client.get(f"/v1/trusts/{trust_id}/readiness")).json()
+        names = "schoolName ready judged obstacles { code mender scope scheme schemeVersion judged }"
+        told = (await asked(client, f'{{ readiness(trust: "{trust_id}") {{ on schools {{ {names} }} }} }}'))["readiness"]
+        keep = {"schoolName", "ready", "judged", "obstacles"}
+        schools = [{name: value for name, value in school.items() if name in keep} for school in answer["schools"]]
+        assert told == {"on": answer["on"], "schools": schools}
+        assert all(school["ready"] == (not school["obstacles"]) for school in schools)
+        return {
+            school["schoolName"]: [(o["code"], o["mender"], o["scheme"], o["judged"]) for o in school["obstacles"]]
+            for school in schools
+        }
+
+    with freeze_clock(LATER):
+        unplaced = {"Oak": [], "Elm": [("no-standard", "trust", "percent", 12)], "Ash": [("no-standard", "trust", "points", 12)]}
+        assert await read(vendor) == unplaced
+        scale_id = (await sent(vendor, "/v1/common-scales", SCALE, 201))["id"]
+        await sent(vendor, f"/v1/common-scales/{scale_id}/sign", SIGNED)
+        crosswalk_id = await drafted(vendor, "points", band_points("-wbaaA"))
+        waiting = {"Oak": [], "Elm": [("no-crosswalk", "trust", "percent", 12)], "Ash": [("no-crosswalk", "trust", "points", 12)]}
+        assert await read(vendor) == waiting
+        await sent(vendor, f"/v1/crosswalks/{crosswalk_id}/sign", SIGNED)
+        assert (await read(vendor))["Ash"] == [("not-mapped", "trust", "points", 1)]
+        internal = await small_trust.client("internal", "school:100002=aggregates:internal", f"trust:{TRUST}=aggregates:read")
+        assert await read(internal) == {"Elm": waiting["Elm"]}
+    next_year = datetime(2027, 10, 1, 9, tzinfo=UTC)
+    with freeze_clock(next_year):
+        assert await read(vendor) == {school: [("not-collected", "trust", None, 0)] for school in SCHOOLS}
+    portal = await small_trust.client("portal", f"trust:{TRUST}=aggregates:read")
+    other = await small_trust.client("other", "school:100004=all")
+    assert (await portal.get(f"/v1/trusts/{trust_id}/readiness")).status_code == 403
+    for url in (f"/v1/trusts/{trust_id}/readiness", "/v1/trusts/nowhere/readiness"):
+        assert (await other.get(url)).status_code == 404
+    assert (await asked(other, f'{{ readiness(trust: "{trust_id}") {{ on }} }}'))["readiness"] is None

@@ -19,6 +19,7 @@ from api.rest.openapi.components import (
 )
 from api.rest.openapi.schemas import JsonObject, make_count, refer
 from domain.aggregates import aggregate_rows, query
+from domain.aggregates.readiness import Readiness
 from domain.clients.me import Me
 from domain.declare.scopes import Scope
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, Job
@@ -92,6 +93,16 @@ def describe_aggregates() -> JsonObject:
     doc = inspect.cleandoc(aggregate_rows.AggregateRow.__doc__ or "")
     scopes, statuses = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL], (*READING, HTTPStatus.UNPROCESSABLE_ENTITY)
     return make_operation("listAggregates", "Results pooled over pupils", scopes, responses, statuses, options, doc=doc)
+
+
+def describe_readiness() -> JsonObject:
+    """GET /v1/trusts/{id}/readiness."""
+    doc, statuses = inspect.cleandoc(Readiness.__doc__ or ""), {*READING, HTTPStatus.NOT_FOUND}
+    summary = "What stops each school from being aggregated, and who can mend it"
+    responses = {200: make_response(doc, "Readiness")}
+    return make_operation(
+        "getReadiness", summary, [Scope.AGGREGATES_INTERNAL], responses, statuses, [parameters.refer("Id")], doc=doc
+    )
 
 
 def describe_receipt() -> JsonObject:

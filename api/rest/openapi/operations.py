@@ -20,6 +20,7 @@ from api.rest.openapi.functions import (
     describe_import,
     describe_job,
     describe_me,
+    describe_readiness,
     describe_receipt,
     describe_stored_answers,
     describe_token,
@@ -34,6 +35,7 @@ from domain.write.command import Command
 
 _FUNCTIONS = {
     Function.AGGREGATES: describe_aggregates,
+    Function.READINESS: describe_readiness,
     Function.IDEMPOTENCY_KEY: describe_stored_answers,
     Function.RECEIPT_OF_KEY: describe_receipt,
     Function.ME: describe_me,
