@@ -39,7 +39,7 @@ from api.graphql.types import (
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregateBasis, AggregateRow, Coverage, ExcludedSchool
 from domain.aggregates.query import DIMENSIONS, VIEWS
-from domain.aggregates.readiness import Readiness
+from domain.aggregates.readiness import TrustReadiness
 from domain.clients.me import Me
 from domain.jobs.job import Job
 from domain.support.slices import run_in_slices
@@ -154,7 +154,7 @@ def _make_query() -> type:
     query["aggregates"] = _make_aggregates()
     description = "What stops each school of a trust from being aggregated, and who can mend it. Needs aggregates:internal."
     trust = [make_argument("trust", "ID", "The trust's id; of a school that has none, its own.")]
-    query["readiness"] = make_field(FunctionField, "readiness", f"{make_output_type(Readiness)} | None", description, trust)
+    query["readiness"] = make_field(FunctionField, "readiness", f"{make_output_type(TrustReadiness)} | None", description, trust)
     description = "What became of a request whose answer was lost; null where no request with the key ended well within 7 days."
     key = [make_argument("key", "String", "The idempotencyKey of the request.")]
     query["receipt"] = make_field(FunctionField, "receipt", f"list[{make_output_type(KeptAnswer)}] | None", description, key)

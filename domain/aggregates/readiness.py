@@ -57,7 +57,7 @@ class ReadySchool(Output, kw_only=True):
     obstacles: list[Obstacle]
 
 
-class Readiness(Output, kw_only=True):
+class TrustReadiness(Output, kw_only=True):
     """For every school of a trust where the client holds aggregates:internal, what stops it from being aggregated today, and who can
     mend it. Counts only, over the windows of this academic year that have opened."""
 
@@ -91,7 +91,7 @@ class _Row(msgspec.Struct, rename="camel"):
     kept_out: int
 
 
-async def read_readiness(database: Database, caller: Caller, trust: str) -> Readiness:
+async def read_readiness(database: Database, caller: Caller, trust: str) -> TrustReadiness:
     """Returns what stops the schools of a trust, which is named by its id; a school that has no trust by its own.
 
     Raises Forbidden without aggregates:internal, NotFound where it is held at none of its schools.
@@ -122,7 +122,7 @@ async def read_readiness(database: Database, caller: Caller, trust: str) -> Read
             school.ready = False
             school.obstacles.append(_describe_obstacle(row, row.code))
     scale = None if found["scale"] is None else msgspec.json.decode(found["scale"], type=AggregateScale)
-    return Readiness(trust_id=str(trust_id), on=str(today), scale=scale, schools=[*schools.values()])
+    return TrustReadiness(trust_id=str(trust_id), on=str(today), scale=scale, schools=[*schools.values()])
 
 
 def _describe_obstacle(row: _Row, code: ObstacleCode) -> Obstacle:

@@ -67,6 +67,8 @@ NO_CODES = {
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     "front-end",
     *("multi-academy", "single-academy", "reference-collides"),
+    # what stops a school from being aggregated
+    *("nobody-on-roll", "no-standard", "standard-later", "no-crosswalk", "not-mapped"),
     # parts of paths
     *("planned-pupils", "planned-enrolments", "planned-characteristics"),
     *(

@@ -19,7 +19,7 @@ from api.rest.openapi.components import (
 )
 from api.rest.openapi.schemas import JsonObject, make_count, refer
 from domain.aggregates import aggregate_rows, query
-from domain.aggregates.readiness import Readiness
+from domain.aggregates.readiness import TrustReadiness
 from domain.clients.me import Me
 from domain.declare.scopes import Scope
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, Job
@@ -97,9 +97,9 @@ def describe_aggregates() -> JsonObject:
 
 def describe_readiness() -> JsonObject:
     """GET /v1/trusts/{id}/readiness."""
-    doc, statuses = inspect.cleandoc(Readiness.__doc__ or ""), {*READING, HTTPStatus.NOT_FOUND}
+    doc, statuses = inspect.cleandoc(TrustReadiness.__doc__ or ""), {*READING, HTTPStatus.NOT_FOUND}
     summary = "What stops each school from being aggregated, and who can mend it"
-    responses = {200: make_response(doc, "Readiness")}
+    responses = {200: make_response(doc, "TrustReadiness")}
     return make_operation(
         "getReadiness", summary, [Scope.AGGREGATES_INTERNAL], responses, statuses, [parameters.refer("Id")], doc=doc
     )
