@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0072", "0071", None, None
+revision, down_revision, branch_labels, depends_on = "0073", "0072", None, None
 
 READINESS = """
 CREATE OR REPLACE FUNCTION count_readiness(in_tenant uuid, in_year smallint, on_day date, at_instant timestamptz) RETURNS TABLE (
