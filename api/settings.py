@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.setting_names import compare_names
+from api.watch.traces import is_installed
 from domain.store.database import READ_SECONDS, WRITE_SECONDS
 from domain.store.role_names import ROLE_NAME, RoleNames
 from domain.store.urls import find_url_faults
@@ -26,6 +27,7 @@ NUMBERS = {
     "job_share": ("MARKONCE_JOB_SHARE", 1, 100),
     "ops_port": ("MARKONCE_OPS_PORT", 0, 65_535),
     "drain_seconds": ("MARKONCE_DRAIN_SECONDS", 0, 60),
+    "trace_one_in": ("MARKONCE_TRACE_ONE_IN", 0, 1_000_000),
 }
 """The environment variable of each numeric field, and its minimum and maximum. A request ends before the documented overlap
 for polling does (POLLING_OVERLAP), since a row is seen that much later than its time."""
@@ -58,7 +60,8 @@ class Settings:
 
     `rate` is in requests a second and `burst` in requests, both for each tenant that a client reaches.
     A stream of more than `stream_rows` rows becomes a job. `staging_mb` are the megabytes of rows that all clients may stage at once, and `job_share`
-    is the percentage of its time for which the server applies them. `ops_port` is 0 where there is no operations port.
+    is the percentage of its time for which the server applies them. `ops_port` is 0 where there is no operations port, and `trace_one_in`
+    where no request is traced.
     """
 
     database_url: str
@@ -78,6 +81,7 @@ class Settings:
     ledger: Path | None = None
     ops_port: int = 0
     drain_seconds: int = 2
+    trace_one_in: int = 0
     ops_host: str = "127.0.0.1"
 
     @classmethod
@@ -110,6 +114,8 @@ class Settings:
             for name, choices in CHOICES.items()
             if environment.get(name, choices[0]) not in choices
         ]
+        if numbers.get("trace_one_in") and not is_installed():
+            problems.append("MARKONCE_TRACE_ONE_IN needs the packages of requirements-traces.lock (pip install markonce[traces])")
         if problems:
             raise SettingsError(problems)
         return cls(

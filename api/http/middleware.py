@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http import cors
 from api.http.auth import Unauthorised, confirm_client
 from api.http.context import RequestContext, get_context
-from api.http.field_values import check_single
+from api.http.field_values import check_single, join_lines
 from api.http.problems import QUOTA_EXCEEDED, as_domain_error, find_status, respond
 from api.http.target import check_query, keep_slashes
 from api.watch.figures import UNKNOWN_ROUTE
@@ -23,6 +24,7 @@ from api.watch.watch import Watch
 from domain.declare.errors import Busy, DomainError
 from domain.store.database import DatabaseUse, database_use
 from domain.store.outages import OutcomeUnknown
+from domain.store.statement_times import StatementTime
 
 log = structlog.get_logger()
 
@@ -121,6 +123,8 @@ class RequestMiddleware:
         use = context.database_use
         bound = structlog.contextvars.bind_contextvars(request_id=context.id)
         use_token = database_use.set(use)
+        if self.watch.tracing is not None and self.watch.tracing.choose():
+            use.times = []
         keep_slashes(scope)
         endpoint = self.router.find(scope)
         task = asyncio.current_task()
@@ -191,14 +195,28 @@ class RequestMiddleware:
             if is_over:
                 counts.count_refusal(client)
         tenant = use.tenant or (None if context.client_status is None else context.client_status.snapshot.only_tenant)
-        fields: dict[str, object] = {"client": client or None, "tenant": None if tenant is None else str(tenant), "status": status}
+        fields: dict[str, Any] = {"client": client or None, "tenant": None if tenant is None else str(tenant), "status": status}
+        has_failed = status >= MIN_FAILURE or any(find_status(problem) >= MIN_FAILURE for problem in problems)
+        cause = _describe_cause(problems) if has_failed else None
+        if self.watch.tracing is not None and use.times is not None:
+            fields["trace"] = self._trace(scope, path, seconds, fields, use.times, cause)
         fields |= {"bytes": context.sent, "ms": round(seconds * 1000, 1)}
         if problems:
             fields["problem"] = problems[0].code
-        if status >= MIN_FAILURE or any(find_status(problem) >= MIN_FAILURE for problem in problems):
-            log.error("request", method=scope["method"], route=path, **fields, cause=_describe_cause(problems))
-        else:
+        if cause is None:
             log.info("request", method=scope["method"], route=path, **fields)
+        else:
+            log.error("request", method=scope["method"], route=path, **fields, cause=cause)
+
+    def _trace(
+        self, scope: Scope, path: str, seconds: float, fields: Mapping[str, Any], times: list[StatementTime], cause: str | None
+    ) -> str:
+        """Makes the spans of a request, and returns the id of its trace."""
+        attributes = {"http.request.method": scope["method"], "http.route": path, "http.response.status_code": fields["status"]}
+        attributes |= {f"markonce.{name}": fields[name] for name in ("client", "tenant") if fields[name] is not None}
+        assert self.watch.tracing is not None
+        traceparent = join_lines(scope, b"traceparent")
+        return self.watch.tracing.finish(f"{scope['method']} {path}", seconds, attributes, times, traceparent, cause)
 
 
 async def _confirm_refusal(scope: Scope, problem: DomainError) -> DomainError:

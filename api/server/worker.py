@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from api.watch.board import Board
 from api.watch.requests import RequestCounts
+from api.watch.traces import Tracing
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -72,6 +73,9 @@ async def _serve(listener: socket.socket, lifeline: int, board: int | None) -> N
     loop.add_signal_handler(signal.SIGUSR1, setattr, app.state, "is_draining", True)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
+        if settings.trace_one_in:
+            tracing = app.state.watch.tracing = Tracing(settings.trace_one_in)
+            stack.push_async_callback(tracing.stop)
         if board is not None:
             await stack.enter_async_context(_sample(app, server, board))
         gc.collect()

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from api.watch.requests import RequestCounts
+from api.watch.traces import Tracing
 
 
 @dataclass
 class Watch:
-    """The worker sets `counts` where there is an operations port."""
+    """The worker sets `counts` where there is an operations port, and `tracing` where requests are traced."""
 
     counts: RequestCounts | None = None
+    tracing: Tracing | None = None

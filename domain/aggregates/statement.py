@@ -98,7 +98,7 @@ def _compile(template: AggregateTemplate) -> Statement:
         "by_school": null() if by_school is measured else _build_tally(by_school, template.by_school_alone),
     }
     text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
-    return make_statement([select(text).scalar_subquery()], checks_snapshot=True)
+    return make_statement([select(text).scalar_subquery()], checks_snapshot=True, name="read aggregates")
 
 
 def _select_reached() -> CTE:

@@ -87,8 +87,9 @@ def _compile(
     *,
     on_installation: bool = False,
 ) -> Statement:
+    name = f"read {' '.join(query.resource.plural for query in queries)}" if queries else "read the version"
     if scopes is None:
-        return make_statement([*map(_SqlWriter().write_query, queries), *write_checks(queries, None)])
+        return make_statement([*map(_SqlWriter().write_query, queries), *write_checks(queries, None)], name=name)
     is_versioned_by_school = bool(list_rows_versioned_by_school(queries))
     writer = _SqlWriter(scopes, tenant, is_versioned_by_school=is_versioned_by_school, on_installation=on_installation)
     columns = [*map(writer.write_query, queries), *write_checks(queries, tenant)]
@@ -99,6 +100,7 @@ def _compile(
         label_queries=list(writer.label_queries.values()),
         checks_snapshot=True,
         data_version=data_version if all(map(is_versioned, queries)) else None,
+        name=name,
     )
 
 

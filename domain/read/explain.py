@@ -34,10 +34,10 @@ class RecordingDatabase(Database):
 
     recorded: list[tuple[str, tuple[Any, ...]]] | None = None
 
-    async def read(self, statement: str, *arguments: Any) -> Any:
+    async def read(self, statement: str, *arguments: Any, name: str = "") -> Any:
         if self.recorded is not None:
             self.recorded.append((statement, arguments))
-        return await super().read(statement, *arguments)
+        return await super().read(statement, *arguments, name=name)
 
     async def run_transaction(
         self, caller: UUID | None, work: Callable[[Connection], Awaitable[T]], condition: str = "true", tenant: UUID | None = None

@@ -68,6 +68,8 @@ class Statement:
     label_query: "Statement | None" = None
     checks_snapshot: bool = False
     has_version: bool = False
+    name: str = "read"
+    """What it reads, for traces."""
     number: int = field(default_factory=_numbers.__next__)
     """Identifies the statement in keys of caches, which then do not keep the statement alive."""
 
@@ -78,7 +80,7 @@ class Statement:
 
     async def run(self, database: Database, values: Mapping[str, Any]) -> list[Any]:
         """Runs the statement and returns the columns of its one row; an empty list if there is no row."""
-        return list(await database.read(self.sql, *self.bind(values)) or ())
+        return list(await database.read(self.sql, *self.bind(values), name=self.name) or ())
 
 
 def make_statement(
@@ -87,6 +89,7 @@ def make_statement(
     label_queries: Sequence[ColumnElement[Any]] = (),
     checks_snapshot: bool = False,
     data_version: ColumnElement[Any] | None = None,
+    name: str = "read",
 ) -> Statement:
     """Compiles a statement that sets the caller's context and then computes these columns.
 
@@ -104,8 +107,8 @@ def make_statement(
     body = select(*named).where(c.c.s.is_not(None)).offset(literal_column("0")).correlate(c).lateral("x")
     compiled = select(*body.c).select_from(c.join(body, true())).compile(dialect=DIALECT)
     names: list[str] = list(compiled.positiontup or ())
-    label_query = make_statement([*label_queries, INSTALLATION_VERSION]) if label_queries else None
-    return Statement(compiled.string, tuple(names), compiled.params, label_query, checks_snapshot, data_version is not None)
+    label_query = make_statement([*label_queries, INSTALLATION_VERSION], name="read labels") if label_queries else None
+    return Statement(compiled.string, tuple(names), compiled.params, label_query, checks_snapshot, data_version is not None, name)
 
 
 _clients = table("clients", column("id", Uuid), column("reach_version", BigInteger))

@@ -101,6 +101,7 @@ SCHOOL_VERSION = make_statement(
     ],
     checks_snapshot=True,
     data_version=INSTALLATION_VERSION,
+    name="read the version of a school",
 )
 """Reads the data version of a school, to compare it with the version in a cached response about a row there.
 

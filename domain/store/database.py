@@ -29,7 +29,7 @@ from domain.store.pool import Connection as Connection
 from domain.store.pool import Pool, PoolCounts
 from domain.store.roles import find_role_fault
 from domain.store.schema import STALE_PLANS
-from domain.store.statement_times import StatementTime, record_statements
+from domain.store.statement_times import StatementTime, name_statement, record_once, record_statements
 from domain.store.urls import CONNECT_ERRORS, connect, describe_failure, open_connection, require_url
 from domain.support.lru import Lru
 
@@ -206,7 +206,7 @@ class Database:
         return Busy(detail)
 
     @asynccontextmanager
-    async def _connection(self, *, is_writing: bool = False) -> AsyncIterator[Connection]:
+    async def _connection(self, *, is_writing: bool = False, name: str = "") -> AsyncIterator[Connection]:
         """Lends a connection of the pool. Raises Busy if PostgreSQL is unavailable or a lock times out; other errors
         pass.
         """
@@ -219,7 +219,7 @@ class Database:
             if use.times is None:
                 yield connection
             else:
-                with record_statements(connection, use.times, time.perf_counter() - begun):
+                with record_statements(connection, use.times, time.perf_counter() - begun, name):
                     yield connection
             is_reusable = True
         except (OutcomeUnknown, *STALE_PLANS):  # is_reusable stays False: its other prepared statements are stale too
@@ -238,19 +238,20 @@ class Database:
                 self._pool.release(connection, is_reusable=is_reusable)
             use.seconds += time.perf_counter() - begun
 
-    async def read(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
+    async def read(self, statement: str, *arguments: Any, name: str = "") -> "asyncpg.Record | None":
         """Returns the one row of a statement that sets its caller's context itself (read/statement.py), None if there
-        is no row.
+        is no row. `name` is the statement's in traces.
 
         A statement that fails because of a migration is run again. A statement stays prepared from its second run on,
         so that one that is run once takes no memory of PostgreSQL.
         """
         for _ in range(MAX_ATTEMPTS):
             with suppress(*IN_MIGRATION):
-                async with self._connection() as connection:
+                async with self._connection(name=name) as connection:
                     if self._has_run(statement):
                         return await connection.fetchrow(statement, *arguments)
-                    return await self.run_once(connection, statement, *arguments)
+                    with record_once(database_use.get(), name or name_statement(statement)):
+                        return await self.run_once(connection, statement, *arguments)
         raise Busy(MIGRATING)
 
     async def run_once(self, connection: Connection, statement: str, *arguments: Any) -> "asyncpg.Record | None":
