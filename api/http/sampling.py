@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 SECONDS = 1.0
 """Seconds between two samples."""
+DAY = 86_400
+"""Seconds."""
 BACKLOG_SAMPLES = 15
 """Samples between two reads of the backlogs, which are a statement."""
 
@@ -93,7 +95,7 @@ class Sampler:
             put("markonce_backlog_age_seconds", age, backlog)
         put("markonce_staged_bytes", backlogs.staged_bytes)
         if backlogs.register_days is not None:
-            put("markonce_register_age_days", backlogs.register_days)
+            put("markonce_register_age_seconds", backlogs.register_days * DAY)
 
     def _sample_database(self, database: Database) -> None:
         put, pool = self._board.put, database.count_pool()

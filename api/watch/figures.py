@@ -85,7 +85,7 @@ FIGURES = {
     "markonce_backlog_items": Figure(GAUGE, "What waits, of all servers: jobs, planned rolls that are due.", ("backlog",)),
     "markonce_backlog_age_seconds": Figure(GAUGE, "The age of what has waited longest; 0 where nothing waits.", ("backlog",)),
     "markonce_staged_bytes": Figure(GAUGE, "Bytes of the rows that jobs have staged, of all servers."),
-    "markonce_register_age_days": Figure(GAUGE, "Days since the day of the last extract of GIAS that was imported."),
+    "markonce_register_age_seconds": Figure(GAUGE, "Time since the day of the last extract of GIAS that was imported."),
     "markonce_cleanup_age_seconds": Figure(GAUGE, "Time since this server last removed expired rows."),
     "markonce_backlog_read_failures_total": Figure(COUNTER, "Reads of the backlogs that failed."),
     # the supervisor's

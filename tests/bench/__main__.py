@@ -8,6 +8,8 @@
     make bench ARGS='--full'                          at 1, 16 and 64 connections
     make bench ARGS='--scale 10'                      on ten times the data, in a folder of its own
     make bench ARGS='--against v1.0'                  this tree beside another commit, each on its own database: is it slower?
+    make bench ARGS='--against self --watched --traced 100 --workload R1'   with figures, and traces of one request in a hundred, beside without
+    make bench ARGS='--watching'                      what counting and tracing cost a request, in this process
     make bench ARGS='--against self'                  this tree beside itself: how far two measurements of the same differ
 
 The limit is pgbench with prepared statements, the scripts of limit/, run as the superuser: the natural SQL with its tenant predicate, no policies,
@@ -21,6 +23,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +31,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.bench import against, functions, load, process, profiling, report
+from tests.bench import against, functions, load, process, profiling, report, watching
 from tests.bench.beside import COPY, Run, interleave
 from tests.bench.servers import NOW, ORDINARY, Unfit
 from tests.bench.traffic import Workload
@@ -78,17 +81,28 @@ def main(
     revision: Annotated[
         str, typer.Option("--against", help="Measure this tree beside another commit, or beside itself: self.")
     ] = "",
+    watched: Annotated[bool, typer.Option(help="With --against: this tree with an operations port.")] = False,
+    traced: Annotated[int, typer.Option(help="With --watched: and traces of one request in so many.")] = 0,
+    show_watching: Annotated[
+        bool, typer.Option("--watching", help="Print what counting and tracing cost a request, in place of measuring.")
+    ] = False,
     schools: Annotated[int, typer.Option(help="With --against: the schools of its trust, each with 300 pupils.")] = 40,
 ) -> None:
     """Measure what requests cost, beside what they could cost."""
     unknown = [name for name in [*workload, *([profile] if profile else [])] if name not in WORKLOADS]
     if unknown:
         raise SystemExit(f"There is no workload {unknown[0]}. There are {', '.join(WORKLOADS)}.")
+    if show_watching:
+        for what, microseconds in watching.measure_costs().items():
+            console.print(f"{microseconds:8.1f} µs  {what}")
+        return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     install_wrk()
     if revision:
         chosen = [WORKLOADS[name] for name in workload or against.USUAL]
-        return _against(revision, against.Plan(chosen, rounds or 7, seconds or 1, connections[0], schools))
+        with watching.collecting() as collector:
+            make_settings = partial(watching.make_settings, traced, collector) if watched else dict
+            return _against(revision, against.Plan(chosen, rounds or 7, seconds or 1, connections[0], schools, make_settings))
     if not show_functions:
         install()
     with ExitStack() as stack:

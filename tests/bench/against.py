@@ -6,7 +6,7 @@ Of the other commit nothing is imported: it is known by its command line, its en
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,8 @@ class Side:
     positions: dict[str, Position] = field(default_factory=dict)
     streams: dict[tuple[str, str], Stream] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
+    make_settings: Callable[[], dict[str, str]] = dict
+    """The settings of each of its servers, beside the usual ones."""
 
     def start_once(self) -> None:
         """Starts and ends a server, for the time that it takes."""
@@ -75,7 +77,7 @@ class Side:
             self.starts.append(server.started)
 
     def start(self, stack: ExitStack, keeps: bool) -> None:
-        settings = {} if keeps else WITHOUT_CACHE
+        settings = self.make_settings() | ({} if keeps else WITHOUT_CACHE)
         started = serve(self.build, self.database.cluster, self.database.name, self.data, self.log, **settings)
         self.servers[keeps] = stack.enter_context(started)
         self.benches[keeps] = Bench(self.data, self.servers[keeps], routes=ROUTES, pages=PAGES)
@@ -115,6 +117,8 @@ class Plan:
     seconds: float
     connections: int
     schools: int
+    make_settings: Callable[[], dict[str, str]] = dict
+    """The settings of this tree's servers."""
 
     def __post_init__(self) -> None:
         if unfit := [
@@ -136,6 +140,7 @@ def compare(revision: str, plan: Plan, folder: Path, console: Console) -> Compar
         for side_name, build, database in ((name, older, "bench_before"), ("now", NOW, "bench_after")):
             files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             sides.append(_make_side(side_name, build, cluster, database, data, folder, files))
+        sides[1].make_settings = plan.make_settings
         for i in range(STARTS):
             for side in _in_turn(sides, i):
                 side.start_once()

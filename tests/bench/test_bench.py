@@ -12,6 +12,7 @@ from tests.bench.data import FIRST_UID, FIRST_URN, Data, Trust
 from tests.bench.load import Measure
 from tests.bench.servers import Server
 from tests.bench.traffic import FASTAPI, GRAPHQL, REST, Bench, Position, Workload, make_stream
+from tests.bench.watching import measure_costs
 from tests.bench.workloads import WORKLOADS
 from tests.bench.writes import M1, W1, W1_KEYED, W1_SCHOOL, W1_UNCHANGED, W2, W2_UNCHANGED
 
@@ -111,3 +112,7 @@ def test_a_slower_build_is_above_its_bound_and_noise_is_not() -> None:
 def test_what_falls_on_every_request_shows_in_all_cells_together() -> None:
     ratio, low, high = combine([cell(1.02, 1.06, 1.04), cell(1.05, 1.01, 1.06)])
     assert 1.02 < low < ratio < high < 1.06
+
+
+def test_the_costs_of_watching_are_measured() -> None:
+    assert {what: cost > 0 for what, cost in measure_costs(500).items()} == dict.fromkeys(measure_costs(1), True)

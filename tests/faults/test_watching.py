@@ -16,9 +16,11 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from domain.clients.signing_keys import ensure_signing_key
 from domain.store import embedded
+from tests.bench.watching import collecting
 from tests.faults.laboratory.proxy import Proxy
 from tests.faults.processes import Marked, answers, marked, wait_until
 from tests.fixtures.databases import Databases, drop_database, fresh_database
@@ -55,6 +57,7 @@ class Watching:
     proxy: Proxy
     loop: asyncio.AbstractEventLoop
     client: tuple[str, str] = ("", "")
+    traces: list[bytes] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
 
     def ops(self, path: str) -> httpx2.Response:
@@ -121,7 +124,8 @@ def watching(cluster: embedded.Cluster, tmp_path_factory: pytest.TempPathFactory
     folder, databases, port, ops_port = tmp_path_factory.mktemp("watching"), fresh_database(cluster), free_port(), free_port()
     (folder / "sitecustomize.py").write_text(CLOCK)
     client = run_as_operator(databases, set_up)
-    with running_loop() as loop:
+    traces: list[bytes] = []
+    with running_loop() as loop, collecting(traces.append) as collector:
         proxy = Proxy(cluster.port)
         asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(10)
         environment = {
@@ -136,15 +140,25 @@ def watching(cluster: embedded.Cluster, tmp_path_factory: pytest.TempPathFactory
             "MARKONCE_LOG_FORMAT": "json",
             "MARKONCE_POOL_SIZE": "3",
             "MARKONCE_READ_SECONDS": "2",
+            "MARKONCE_TRACE_ONE_IN": "1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         with marked(["serve", "--port", str(port)], environment, folder / "log") as running:
             wait_until(lambda: answers(port) or running.process.poll() is not None, "the server")
             assert running.process.poll() is None, running.said
-            made = Watching(databases, running, port, ops_port, folder / "clock", proxy, loop, client)
+            made = Watching(databases, running, port, ops_port, folder / "clock", proxy, loop, client, traces)
             made.authorise()
             yield made
         asyncio.run_coroutine_threadsafe(proxy.stop(), loop).result(10)
     drop_database(databases)
+
+
+def list_span_names(bodies: list[bytes]) -> list[str]:
+    """The names of the spans that a collector was sent (OTLP)."""
+    requests = [ExportTraceServiceRequest.FromString(body) for body in list(bodies)]
+    scopes = [scope for request in requests for resource in request.resource_spans for scope in resource.scope_spans]
+    return [span.name for scope in scopes for span in scope.spans]
 
 
 def wait_for(watching: Watching, is_so: Callable[[dict[str, float]], object], what: str) -> dict[str, float]:
@@ -195,7 +209,10 @@ def test_a_server_that_is_well_says_so(watching: Watching) -> None:
     assert re.fullmatch("[0-9a-f]{32}", line["request_id"])
     (started,) = watching.lines("server started")
     assert started["operations"] == watching.ops_port
-    for text in (watching.ops("/metrics").text, watching.running.said):
+    wait_until(lambda: "read schools" in list_span_names(watching.traces), "traces")
+    assert {"GET /v1/schools", "POST /graphql", "GET (unknown)"} <= set(list_span_names(watching.traces))
+    assert re.fullmatch("[0-9a-f]{32}", line["trace"])
+    for text in (watching.ops("/metrics").text, watching.running.said, b"".join(watching.traces).decode("latin-1")):
         assert [
             hidden for hidden in (NAME, UPN, SECRET, watching.client[1], watching.headers["Authorization"]) if hidden in text
         ] == []
