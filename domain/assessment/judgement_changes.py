@@ -29,8 +29,9 @@ from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
+from domain.declare.type_numbers import CLIENT
 from domain.declare.value_types import MAX_SHORT_TEXT
-from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_list
+from domain.declare.vocabulary import NUMBER, VERSION, Vocabulary, declare_ids, declare_list
 from domain.roster.pupils import pupils
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
@@ -111,6 +112,7 @@ JUDGEMENT_CHANGES = Resource(
         "toStatus": Field(c.status_code, "The status after.", vocabulary=JUDGEMENT_STATUS),
         "recordedAt": Field(c.recorded_at, "When the teacher judged."),
         "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
+        "clientId": Field(c.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
         "actor": Field(
             c.actor,
             "Who judged, as the vendor names them. Shown where the scope is held at the school that recorded it.",

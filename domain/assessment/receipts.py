@@ -8,7 +8,7 @@ from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import RECEIPT
+from domain.declare.type_numbers import CLIENT, RECEIPT
 from domain.declare.vocabulary import COUNT, declare_ids, declare_list
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
@@ -47,6 +47,7 @@ RECEIPTS = Resource(
             vocabulary=declare_list("recordPupils", "recordGroups", "recordJudgements", "recordTargets", "recordSchoolReferences"),
         ),
         "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
+        "clientId": Field(r.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
         "receivedAt": Field(r.received_at, "When it arrived."),
         "accepted": Field(r.accepted, "Whether anything of the batch was accepted; false where it was refused whole."),
         "windowCode": Field(

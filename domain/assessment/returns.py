@@ -13,7 +13,8 @@ from domain.assessment.window_state import has_opened
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import COUNT
+from domain.declare.type_numbers import CLIENT
+from domain.declare.vocabulary import COUNT, declare_ids
 from domain.roster.pupils import PUPIL_IDS
 from domain.roster.school_numbers import URN
 from domain.roster.schools import schools
@@ -44,6 +45,7 @@ returns = Table(
     Column("state", Text, nullable=False),
     Column("opens_at", DateTime(timezone=True), nullable=False),
     Column("closes_at", DateTime(timezone=True), nullable=False),
+    Column("last_client_id", Uuid),
     comment="A view over the census, the pins, the judgements and the receipts",
 )
 v = returns.c
@@ -85,6 +87,9 @@ RETURNS = Resource(
         "missingCut": Field(v.missing_cut, "Whether missing pupils are left out of missingPupilIds."),
         "lastPushAt": Field(v.last_push_at, "When rows last arrived for it, accepted or not."),
         "lastClient": Field(v.last_client, "Name of the client they came from.", sort_key=sort_by_text(v.last_client)),
+        "lastClientId": Field(
+            v.last_client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")
+        ),
         "lastRejected": Field(v.last_rejected, "How many of them were rejected.", vocabulary=COUNT),
     },
     links={

@@ -29,7 +29,7 @@ from domain.assessment.target_visibility import OR_SCOPES, sees_target
 from domain.assessment.targets import HORIZON_POINT, targets
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import TARGET
+from domain.declare.type_numbers import CLIENT, TARGET
 from domain.declare.vocabulary import VERSION, declare_ids, declare_list
 from domain.roster import years
 from domain.roster.pupils import pupils
@@ -120,6 +120,7 @@ TARGET_CHANGES = Resource(
         ),
         "recordedAt": Field(c.recorded_at, "When the target was set."),
         "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
+        "clientId": Field(c.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
         "actor": Field(
             c.actor,
             "Who set it, as the vendor names them. Shown where the scope is held at the school that recorded it.",

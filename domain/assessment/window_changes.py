@@ -13,7 +13,8 @@ from domain.assessment.subjects import code_of
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import VERSION, declare_list
+from domain.declare.type_numbers import CLIENT
+from domain.declare.vocabulary import VERSION, declare_ids, declare_list
 from domain.roster.text_order import sort_by_text
 from domain.store.database import Connection
 from domain.store.metadata import metadata
@@ -63,6 +64,7 @@ WINDOW_CHANGES = Resource(
         "changedAt": Field(c.changed_at, "When it was made."),
         "reason": Field(c.reason, "Why; null where nobody said it.", is_prose=True),
         "client": Field(_client_name, "Name of the client that asked for it.", sort_key=sort_by_text(_client_name)),
+        "clientId": Field(c.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
         "actor": Field(
             c.actor,
             "Who decided it, as the sender names them.",

@@ -8,8 +8,8 @@ from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import DATA_ISSUE
-from domain.declare.vocabulary import declare_list
+from domain.declare.type_numbers import CLIENT, DATA_ISSUE
+from domain.declare.vocabulary import declare_ids, declare_list
 from domain.roster.pupils import PUPIL_IDS, PUPILS, pupils
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
@@ -81,6 +81,7 @@ DATA_ISSUES = Resource(
             "Name of the client that sent it; null where it was found in stored data.",
             sort_key=sort_by_text(_client_name),
         ),
+        "clientId": Field(d.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
         "foundAt": Field(d.found_at, "When it was found first."),
     },
     links={

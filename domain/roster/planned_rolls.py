@@ -23,8 +23,8 @@ from domain.access.reach import rows_of_school
 from domain.declare.errors import ERROR_CODES
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import PLANNED_ROLL
-from domain.declare.vocabulary import COUNT, PERCENT, Vocabulary, declare_list
+from domain.declare.type_numbers import CLIENT, PLANNED_ROLL
+from domain.declare.vocabulary import COUNT, PERCENT, Vocabulary, declare_ids, declare_list
 from domain.roster.schools import schools
 from domain.roster.text_order import sort_by_text
 from domain.roster.years import ACADEMIC_YEAR, academic_year_text
@@ -100,6 +100,7 @@ PLANNED_ROLLS = Resource(
         ),
         "rowCount": Field(p.row_count, "How many rows were sent and accepted.", vocabulary=COUNT),
         "client": Field(_client_name, "Name of the client that sent it.", sort_key=sort_by_text(_client_name)),
+        "clientId": Field(p.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
         "receivedAt": Field(p.received_at, "When it arrived."),
         "doneAt": Field(p.done_at, "When it was applied or refused; null while it is planned."),
         "problem": Field(

@@ -32,7 +32,8 @@ from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.vocabulary import declare_list
+from domain.declare.type_numbers import CLIENT
+from domain.declare.vocabulary import declare_ids, declare_list
 from domain.roster.characteristics import KINDS
 from domain.roster.pupil_filters import upns
 from domain.roster.pupils import PUPILS, pupils, record_changes
@@ -196,6 +197,7 @@ RECORD_CHANGES = Resource(
             _find_other(), "Id of the record that differentChildren is about, where within reach.", filter=Filter.NOWHERE
         ),
         "client": Field(_client_name, "Name of the client that sent it; null where it was not stored."),
+        "clientId": Field(c.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
         "actor": Field(
             c.actor,
             "Who said sameChild or differentChildren, as the vendor names them. Shown where the scope is held at the school where it was said.",

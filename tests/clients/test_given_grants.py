@@ -21,7 +21,7 @@ from domain.declare.ids import NIL, new_id
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT, GRANT
 from tests.fixtures.databases import Databases
-from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, issues, open_trust, sent
+from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, entry, issues, open_trust, roll, sent
 
 YEAR = datetime(2098, 8, 31, tzinfo=UTC)
 HOLDS = "schools:read,trusts:read,pupils:read,pupils:name,clients:write,grants:write"
@@ -561,3 +561,32 @@ async def test_the_installation_reaches_the_register_and_clients_and_no_child(he
     both = await here.client("both", f"trust:{TRUST}=schools:read,pupils:read", "installation=schools:read")
     assert await names_of(both, "/v1/schools") == {*URNS}
     assert (await both.get("/v1/schools", params={"include": "pupils"})).status_code == 200
+
+
+async def test_clients_of_one_name_are_told_apart_by_their_ids(here: Trust) -> None:
+    """Of two tenants, with rights at the same school."""
+    twins = [(await made_client(here, "twins", by))[0] for by in ("manager", "quay")]
+    for twin in twins:
+        await approve_grant(
+            here.operator, UUID(twin), parse_grant(f"school:{URNS['Oak']}=pupils:write"), purpose="p", approved_by="a"
+        )
+    editor = await here.client("editor", f"trust:{TRUST}=schools:read,schools:write")
+    path = f"/v1/schools/{here.ids['Oak']}"
+    answer = await editor.patch(path, json={"sourceClient": "twins"}, headers={"If-Match": "*"})
+    assert (answer.status_code, issues(answer.json())) == (422, {"/sourceClient": "client-unknown"})
+    for name, status in ((twins[1], 200), (None, 200)):
+        answer = await editor.patch(path, json={"sourceClient": name}, headers={"If-Match": "*"})
+        assert answer.status_code == status, answer.text
+        shown = (await editor.get(path)).json()
+        assert (shown["sourceClient"], shown["sourceClientId"]) == ((None, None) if name is None else ("twins", name))
+    here.credentials["teller"] = await made_client(here, "teller")
+    reads = (
+        f"trust:{TRUST}=schools:read,pupils:read,pupils:write,pupils:name,pupils:birth,pupils:sensitive,pupils:upn,judgements:read"
+    )
+    await approve_grant(here.operator, UUID(here.credentials["teller"][0]), parse_grant(reads), purpose="p", approved_by="a")
+    teller = here.connect(await here.authorise("teller"))
+    await sent(teller, "/v1/pupils", roll("Oak", [entry(1)]))
+    (receipt,) = (await teller.get("/v1/receipts")).json()["data"]
+    (pupil,) = (await teller.get("/v1/pupils", params={"roll": "all"})).json()["data"]
+    history = (await teller.get(f"/v1/pupils/{pupil['id']}/recordHistory")).json()["data"]
+    assert {(row["client"], row["clientId"]) for row in [receipt, *history]} == {("teller", here.credentials["teller"][0])}
