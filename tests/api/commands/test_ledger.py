@@ -222,3 +222,23 @@ async def test_a_planned_roll_is_in_the_ledger_from_its_day_on(small_trust: Trus
         assert (await vendor.get("/v1/pupils")).status_code == 200
         (only,) = read_ledgers(ledger.path, KEY)[ledger.path]
     assert [number for number, _ in only.facts["released"]] == [upn(50)]
+
+
+async def test_what_clients_take_from_others_is_in_the_ledger(small_trust: Trust, ledger: Ledger) -> None:
+    """By the API: a grant narrowed and ended, a secret rotated, a client revoked. What is given, and a dry run, is not."""
+    manager = await small_trust.client(
+        "manager", "trust:4128=trusts:read,schools:read,pupils:read,pupils:name,clients:write,grants:write"
+    )
+    made = await sent(manager, "/v1/clients", {"name": "App", "tenant": {"trust": {"groupUid": 4128}}}, 201)
+    client = f"/v1/clients/{made['id']}"
+    wanted = {"client": made["id"], "target": {"trust": {"groupUid": 4128}}, "scopes": ["pupils:read", "pupils:name"]}
+    grant = f"/v1/grants/{(await sent(manager, '/v1/grants', wanted | {'purpose': 'Lists', 'approvedBy': 'DPO'}, 201))['id']}"
+    await sent(manager, f"{grant}/end?dryRun=true")
+    assert read_ledgers(ledger.path, KEY) == {ledger.path: []}
+    await sent(manager, f"{grant}/narrow", {"scopes": ["pupils:read"]})
+    await sent(manager, f"{client}/rotate-secret", {})
+    await sent(manager, f"{grant}/end")
+    await sent(manager, f"{client}/revoke")
+    narrowed, rotated, ended, revoked = (entry.facts for entry in read_ledgers(ledger.path, KEY)[ledger.path])
+    assert (narrowed["scopes"], narrowed["revokedAt"], ended["revokedAt"] is None) == (["pupils:read"], None, False)
+    assert (len(rotated["secrets"]), rotated["revokedAt"], revoked["revokedAt"] is None) == (1, None, False)
