@@ -66,6 +66,8 @@ class Sampler:
         put("markonce_worker_memory_bytes", _read_memory())
         put("markonce_worker_cpu_seconds_total", time.process_time())
         put("markonce_slices_waiting", count_waiting())
+        if (writes := getattr(self._state, "writes", None)) is not None:
+            put("markonce_writes_waiting", writes.count_waiting())
         put("markonce_school_locks_total", lock_waits.count)
         put("markonce_school_lock_seconds_total", lock_waits.seconds)
         for outcome, number in batch_counts.items():

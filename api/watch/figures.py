@@ -62,6 +62,7 @@ FIGURES = {
     "markonce_database_failures_total": Figure(
         COUNTER, "Uses of the database that failed: lock_timeout, timeout, rejected, lost.", ("kind",)
     ),
+    "markonce_writes_waiting": Figure(GAUGE, "Single judgements and targets that wait for their client's transaction."),
     "markonce_school_locks_total": Figure(COUNTER, "Writes that locked schools."),
     "markonce_school_lock_seconds_total": Figure(COUNTER, "Time that writes have waited for the locks of schools."),
     # memory and queues

@@ -91,8 +91,8 @@ class _Queue:
 
 
 class WritesTogether:
-    """Performs commands, those of single rows together. A queue is of one client, one command and one tenant, so that no client
-    waits for another, except for locks of schools.
+    """Performs commands, those of single rows together. A queue is of one client (with the scopes of one token), one command and
+    one tenant, so that no client waits for another, except for locks of schools.
 
     The tenant is that of the client or, where it reaches several, that to which the school of the row belonged when it was last
     written.
@@ -116,7 +116,7 @@ class WritesTogether:
         if school is None:
             return await perform(self._database, command, caller, command_input, dry_run=dry_run, keyed=keyed)
         caller.require({command.operation: command.need})
-        lane = caller.client_id, command.name, caller.only_tenant or self._tenants.get(school) or school
+        lane = caller.cache_key, command.name, caller.only_tenant or self._tenants.get(school) or school
         leads = lane not in self._queues
         if leads:
             self._queues[lane] = _Queue(command)

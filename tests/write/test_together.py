@@ -189,6 +189,23 @@ async def test_a_client_of_several_tenants_waits_by_tenant(small_trust: Trust) -
     assert len([query for query in small_trust.statements.seen if query.startswith("BEGIN")]) == 2
 
 
+async def test_tokens_of_other_scopes_do_not_go_together(small_trust: Trust, vendor: Any) -> None:
+    answer = await small_trust.http.post(
+        "/oauth/token",
+        data={"grant_type": "client_credentials", "scope": "judgements:write"},
+        auth=small_trust.credentials["vendor"],
+    )
+    narrow = small_trust.connect({"Authorization": f"Bearer {answer.json()['access_token']}"})
+    for client in (vendor, narrow):
+        await sent(client, "/v1/judgements", batch("Oak", [judged(0)]))
+    small_trust.statements.seen.clear()
+    bodies = [batch("Oak", [judged(n)]) for n in range(8)]
+    answers = await asyncio.gather(*(client.post("/v1/judgements", json=body) for body in bodies for client in (vendor, narrow)))
+    assert {answer.status_code for answer in answers} == {200}
+    begun = [query for query in small_trust.statements.seen if query.startswith("BEGIN")]
+    assert len(begun) >= 4
+
+
 @pytest.fixture
 async def oak_locked(small_trust: Trust) -> Any:
     """A transaction that has locked Oak, as a large batch does. Ending it lets the writers go on."""
