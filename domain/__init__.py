@@ -1,5 +1,11 @@
 """The catalogue: every readable resource and every command, in the order of the documentation, and the rows that expire."""
 
+from domain.assessment.calendar_links import (
+    CALENDAR_LINKS,
+    create_school_calendar_link,
+    create_trust_calendar_link,
+    revoke_calendar_link,
+)
 from domain.assessment.change_subject import (
     create_aspect,
     create_subject,
@@ -95,6 +101,7 @@ RESOURCES = link_resources(
         WINDOWS,
         WINDOW_SUBJECTS,
         WINDOW_CHANGES,
+        CALENDAR_LINKS,
         JUDGEMENTS,
         JUDGEMENT_CHANGES,
         TARGETS,
@@ -143,6 +150,9 @@ COMMANDS = {
         reopen_window,
         lock_window,
         unlock_window,
+        create_trust_calendar_link,
+        create_school_calendar_link,
+        revoke_calendar_link,
         create_window_discount,
         withdraw_discount,
         repin_window,

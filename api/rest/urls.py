@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from api.http.body import Handler
 from api.http.deprecation import deprecate
+from api.rest.calendars import get_calendar, get_linked_calendar
 from api.rest.functions import get_aggregates, get_me, get_readiness, get_stored_answers, import_register
 from api.rest.jobs import get_job
 from api.rest.read import link_handler, list_handler, lookup_handler, row_handler
@@ -62,6 +63,9 @@ class Function(Enum):
     IMPORT = auto()
     JOB = auto()
     READINESS = auto()
+    TRUST_CALENDAR = auto()
+    SCHOOL_CALENDAR = auto()
+    LINKED_CALENDAR = auto()
 
 
 RestOperation: TypeAlias = ReadList | ReadRow | ReadLinkedList | ReadLookup | Function | Command
@@ -97,6 +101,9 @@ def list_endpoints() -> Iterator[RestEndpoint]:
     yield RestEndpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT_OF_KEY, renamed)
     yield RestEndpoint("GET", "/v1/me", Function.ME, get_me)
     yield RestEndpoint("GET", "/v1/jobs/{id}", Function.JOB, get_job)
+    yield RestEndpoint("GET", "/v1/trusts/{id}/calendar", Function.TRUST_CALENDAR, get_calendar("trust"))
+    yield RestEndpoint("GET", "/v1/schools/{id}/calendar", Function.SCHOOL_CALENDAR, get_calendar("school"))
+    yield RestEndpoint("GET", "/v1/calendars/{secret}", Function.LINKED_CALENDAR, get_linked_calendar)
     yield RestEndpoint("POST", "/v1/imports/gias", Function.IMPORT, import_register)
     for command in COMMANDS.values():
         yield RestEndpoint(*url_of(command), command, command_handler(command))

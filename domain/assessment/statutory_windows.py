@@ -1,7 +1,7 @@
 """Windows made from a template of a statutory collection (window_templates.py), and the reasons that a window inherits."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -111,6 +111,8 @@ def check_reasons(values: Any, names: tuple[str, ...] = REASONS) -> list[Issue]:
 
 def check_season(season: Any, census_on: Any) -> list[Issue]:
     """Returns an issue where the census day lies more than a month beyond the season."""
+    if not date.min + MARGIN < census_on < date.max - MARGIN:
+        return []  # of no academic year, which is another issue
     near = {find_season(census_on + shift) for shift in (-MARGIN, timedelta(), MARGIN)}
     if season in near:
         return []

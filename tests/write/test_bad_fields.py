@@ -81,6 +81,8 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
     with freeze_clock(PLANNING):
         planned_roll = (await sent(client, "/v1/pupils", roll("Oak", [starter], asOf=PLANNED_DAY)))["plannedRollIds"][0]
     school = (await client.get("/v1/schools", params={"urn": URNS["Oak"]})).json()["data"][0]["id"]
+    trust = (await client.get("/v1/trusts?fields=id")).json()["data"][0]["id"]
+    link = await sent(client, f"/v1/schools/{school}/calendar-links", {}, 201)
     IDS.update(
         {
             **dict.fromkeys(("update_group", "delete_group"), made_group),
@@ -94,6 +96,9 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             "unlock_window": final,
             "withdraw_discount": discount["id"],
             "lock_target": free["id"],
+            "create_trust_calendar_link": trust,
+            "create_school_calendar_link": school,
+            "revoke_calendar_link": link["id"],
             "unlock_target": locked["id"],
             "withdraw_planned_roll": planned_roll,
             **dict.fromkeys(("update_school", "record_school_references"), school),
@@ -527,6 +532,7 @@ WITHOUT = {
     *("withdraw_planned_roll", "withdraw_discount", "create_scheme_version", "update_subject", "update_aspect", "update_window"),
     *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target", "lock_window", "unlock_window"),
     *("rotate_client_secret", "revoke_client", "extend_grant", "end_grant", "confirm_grant"),
+    *("create_trust_calendar_link", "create_school_calendar_link", "revoke_calendar_link"),
 }
 """Commands of which no field but one names anything that is stored."""
 

@@ -39,6 +39,7 @@ media type that is accepted. As {GRAPHQL_RESPONSE}, which is also sent where the
 done has no `data`, and the status of its error. So it is for a mutation all of whose commands failed with one status; where some were carried out, or they
 failed differently, it is 200 with `data` and `errors`. As application/json it is always 200. In both, the headers are those of REST: where anything may be
 tried again, `Retry-After` says after how many seconds; `Idempotency-Replayed` is sent where every command's answer was stored from an earlier request."""
+ICALENDAR_CONTENT = {"text/calendar": {"schema": {"type": "string"}}}
 _REFUSED = (
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.NOT_ACCEPTABLE,
@@ -142,6 +143,45 @@ def describe_job() -> JsonObject:
         {*READING, HTTPStatus.NOT_FOUND} - {HTTPStatus.FORBIDDEN},
     )
     return make_operation("getJob", summary, [], {200: make_response(doc, "Job")}, statuses, options, doc=doc, tag="Assessment")
+
+
+def describe_trust_calendar() -> JsonObject:
+    """GET /v1/trusts/{id}/calendar."""
+    return _describe_calendar("trust")
+
+
+def describe_school_calendar() -> JsonObject:
+    """GET /v1/schools/{id}/calendar."""
+    return _describe_calendar("school")
+
+
+def _describe_calendar(noun: str) -> JsonObject:
+    doc = "When windows open and close, and their census days; nothing else. Accept: text/calendar or format=ics gives iCalendar (RFC 5545)."
+    response = make_response("The windows in the order in which they open.", "Calendar", "Content-Disposition")
+    response["content"] |= ICALENDAR_CONTENT
+    options = [parameters.refer("Id"), parameters.make_query("format", "ics is iCalendar.", {"enum": ["json", "ics"]})]
+    summary, statuses = f"The calendar of one {noun}", (*READING, HTTPStatus.NOT_FOUND)
+    name = f"get{noun.title()}Calendar"
+    return make_operation(name, summary, [Scope.WINDOWS_READ], {200: response}, statuses, options, doc=doc)
+
+
+def describe_linked_calendar() -> JsonObject:
+    """GET /v1/calendars/{secret}."""
+    doc = "For calendar programs, which send no token. The link is made by POST /v1/trusts/{id}/calendar-links or that of a school."
+    response = make_response("The windows, their dates and census days.", "Calendar", "Content-Disposition")
+    response["content"] = ICALENDAR_CONTENT
+    secret = {
+        "name": "secret",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "The secret of a link.",
+    }
+    statuses = {*READING, HTTPStatus.NOT_FOUND} - {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
+    operation = make_operation(
+        "getLinkedCalendar", "A calendar by its secret link", [], {200: response}, statuses, [secret], doc=doc, tag="Assessment"
+    )
+    return operation | {"security": []}
 
 
 def describe_import() -> JsonObject:

@@ -19,11 +19,14 @@ from api.rest.openapi.functions import (
     describe_graphql,
     describe_import,
     describe_job,
+    describe_linked_calendar,
     describe_me,
     describe_readiness,
     describe_receipt,
+    describe_school_calendar,
     describe_stored_answers,
     describe_token,
+    describe_trust_calendar,
 )
 from api.rest.openapi.schemas import JsonObject
 from api.rest.openapi.streams import ACCEPTED, describe_head_parameters, describe_stream_content
@@ -41,6 +44,9 @@ _FUNCTIONS = {
     Function.ME: describe_me,
     Function.IMPORT: describe_import,
     Function.JOB: describe_job,
+    Function.TRUST_CALENDAR: describe_trust_calendar,
+    Function.SCHOOL_CALENDAR: describe_school_calendar,
+    Function.LINKED_CALENDAR: describe_linked_calendar,
 }
 
 

@@ -18,6 +18,7 @@ from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregatePage
 from domain.aggregates.query import MAX_ROWS
 from domain.aggregates.readiness import TrustReadiness
+from domain.assessment.calendar import Calendar
 from domain.clients.me import Me
 from domain.declare.errors import Issue
 from domain.declare.inputs import describe_custom
@@ -176,7 +177,7 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
 def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and lookups, and of HTTP."""
     _, schemas = msgspec.json.schema_components(
-        {*structs, AggregatePage, ImportReport, Issue, Job, KeptAnswers, Me, TrustReadiness},
+        {*structs, AggregatePage, Calendar, ImportReport, Issue, Job, KeptAnswers, Me, TrustReadiness},
         ref_template="#/components/schemas/{name}",
         schema_hook=describe_custom,
     )
