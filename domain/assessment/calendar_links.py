@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType, structs
 from sqlalchemy import Column, DateTime, Index, LargeBinary, Table, Uuid
 
 from domain.access.caller import Caller
-from domain.access.reach import CALLER, rows_of_tenant
+from domain.access.reach import CALLER, IN_FORCE, rows_of_tenant
 from domain.assessment.calendar import CalendarOf, find_calendar, read_calendar
 from domain.declare.errors import Conflict, NotFound
 from domain.declare.ids import new_id
@@ -84,6 +84,11 @@ class CalendarLinkNow(Output, kw_only=True):
 
 
 _INSERT = "INSERT INTO calendar_links (tenant_id, id, school_id, client_id, sha256) VALUES ($1, $2, $3, $4, $5)"
+_OWN = f"""
+SELECT 1 FROM calendar_links l WHERE l.id = $1 AND l.client_id = $2 AND EXISTS (
+    SELECT 1 FROM reach r WHERE r.client_id = $2 AND r.tenant_id = l.tenant_id AND {IN_FORCE}
+)
+"""
 _REVOKE = """
 UPDATE calendar_links SET revoked_at = clock_timestamp() WHERE id = $1 AND client_id = $2 AND revoked_at IS NULL RETURNING id
 """
@@ -111,10 +116,7 @@ async def _make(connection: Connection, caller: Caller, of: CalendarOf) -> Calen
 @command(scope=Scope.WINDOWS_READ, at_school=False, fails=(NotFound, Conflict))
 async def revoke_calendar_link(connection: Connection, caller: Caller, action: Action[LinkRequest]) -> CalendarLinkNow:
     """Revoke a secret link that this client has made: it is found no more."""
-    owned = await connection.fetchrow(
-        "SELECT revoked_at FROM calendar_links WHERE id = $1 AND client_id = $2", action.id, caller.client_id
-    )
-    if owned is None:
+    if not await connection.fetchval(_OWN, action.id, caller.client_id):
         raise NotFound()
     if await connection.fetchval(_REVOKE, action.id, caller.client_id) is None:
         raise Conflict("This link is revoked already.", code="link-revoked")

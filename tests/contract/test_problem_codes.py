@@ -80,6 +80,7 @@ NO_CODES = {
         "target-changes",
         "target-outcomes",
         "window-state-changes",
+        "calendar-links",
         "no-target",
         "not-comparable",
         "record-changes",

@@ -157,7 +157,7 @@ def describe_school_calendar() -> JsonObject:
 
 def _describe_calendar(noun: str) -> JsonObject:
     doc = "When windows open and close, and their census days; nothing else. Accept: text/calendar or format=ics gives iCalendar (RFC 5545)."
-    response = make_response("The windows in the order in which they open.", "Calendar", "Content-Disposition")
+    response = make_response("The windows in the order in which they open.", "Calendar")
     response["content"] |= ICALENDAR_CONTENT
     options = [parameters.refer("Id"), parameters.make_query("format", "ics is iCalendar.", {"enum": ["json", "ics"]})]
     summary, statuses = f"The calendar of one {noun}", (*READING, HTTPStatus.NOT_FOUND)
@@ -168,7 +168,7 @@ def _describe_calendar(noun: str) -> JsonObject:
 def describe_linked_calendar() -> JsonObject:
     """GET /v1/calendars/{secret}."""
     doc = "For calendar programs, which send no token. The link is made by POST /v1/trusts/{id}/calendar-links or that of a school."
-    response = make_response("The windows, their dates and census days.", "Calendar", "Content-Disposition")
+    response = make_response("The windows, their dates and census days.", "Calendar")
     response["content"] = ICALENDAR_CONTENT
     secret = {
         "name": "secret",
