@@ -107,10 +107,6 @@ DryRun = Annotated[bool | UnsetType, describe("true in the answer to a dry run, 
 class Output(Struct, rename="camel", kw_only=True):
     """The output of a command."""
 
-    def drop_secrets(self) -> Self:
-        """Returns the output as it is stored under an Idempotency-Key: without what is said once."""
-        return self
-
     @property
     def has_written(self) -> bool:
         """Whether the command may have changed a row."""

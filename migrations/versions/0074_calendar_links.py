@@ -2,7 +2,7 @@
 
 from migrations.steps import protect_table, run_each
 
-revision, down_revision, branch_labels, depends_on = "0072", "0071", None, None
+revision, down_revision, branch_labels, depends_on = "0074", "0073", None, None
 TABLE = """
 CREATE TABLE IF NOT EXISTS calendar_links (
     tenant_id uuid NOT NULL, id uuid NOT NULL, school_id uuid, client_id uuid NOT NULL, sha256 bytea NOT NULL,
