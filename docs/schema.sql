@@ -429,6 +429,17 @@ CREATE FUNCTION public.fill_name_key() RETURNS trigger
         RETURN NEW;
     END $$;
 
+CREATE FUNCTION public.find_calendar_link(of_hash bytea) RETURNS TABLE(tenant_id uuid, school_id uuid, client_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT l.tenant_id, l.school_id, l.client_id FROM calendar_links l JOIN clients c ON c.id = l.client_id AND c.revoked_at IS NULL
+    WHERE l.sha256 = of_hash AND l.revoked_at IS NULL AND EXISTS (
+        SELECT 1 FROM reach r WHERE r.client_id = l.client_id AND r.tenant_id = l.tenant_id AND (l.school_id IS NULL OR r.school_id = l.school_id)
+            AND 'windows:read' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+    )
+$$;
+
 CREATE FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) RETURNS TABLE(n integer, by_id uuid, by_reference uuid, by_upn uuid, is_current boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -2020,6 +2031,18 @@ CREATE TABLE public.aspects (
 );
 
 ALTER TABLE ONLY public.aspects FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.calendar_links (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    school_id uuid,
+    client_id uuid NOT NULL,
+    sha256 bytea NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    revoked_at timestamp with time zone
+);
+
+ALTER TABLE ONLY public.calendar_links FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.cells (
     tenant_id uuid NOT NULL,
@@ -3837,6 +3860,9 @@ ALTER TABLE ONLY public.aspects
 ALTER TABLE ONLY public.aspects
     ADD CONSTRAINT aspects_tenant_id_code_key UNIQUE (tenant_id, code);
 
+ALTER TABLE ONLY public.calendar_links
+    ADD CONSTRAINT calendar_links_pkey PRIMARY KEY (tenant_id, id);
+
 ALTER TABLE ONLY public.cells
     ADD CONSTRAINT cells_pkey PRIMARY KEY (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no);
 
@@ -4106,6 +4132,10 @@ ALTER TABLE ONLY public.windows
 
 ALTER TABLE ONLY public.windows
     ADD CONSTRAINT windows_tenant_id_no_key UNIQUE (tenant_id, no);
+
+CREATE INDEX calendar_links_by_hash ON public.calendar_links USING btree (sha256);
+
+CREATE INDEX calendar_links_by_id ON public.calendar_links USING btree (id);
 
 CREATE UNIQUE INDEX clients_by_name ON public.clients USING btree (of_tenant, display_name) WHERE (revoked_at IS NULL);
 
@@ -4476,6 +4506,8 @@ ALTER TABLE ONLY public.windows
 
 ALTER TABLE public.aspects ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.calendar_links ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.cells ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.characteristic_history ENABLE ROW LEVEL SECURITY;
@@ -4531,6 +4563,8 @@ ALTER TABLE public.judgement_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.judgements ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY maintenance ON public.aspects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.calendar_links TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.cells TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -4675,6 +4709,10 @@ ALTER TABLE public.reach ENABLE ROW LEVEL SECURITY;
 CREATE POLICY reached ON public.aspects TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE (r.tenant_id = aspects.tenant_id))));
+
+CREATE POLICY reached ON public.calendar_links TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = calendar_links.tenant_id))));
 
 CREATE POLICY reached ON public.cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -5018,6 +5056,10 @@ GRANT ALL ON FUNCTION public.end_grant(of_grant uuid) TO markonce_app;
 REVOKE ALL ON FUNCTION public.extend_grant(of_grant uuid, until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.extend_grant(of_grant uuid, until timestamp with time zone) TO markonce_app;
 
+REVOKE ALL ON FUNCTION public.find_calendar_link(of_hash bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_calendar_link(of_hash bytea) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_calendar_link(of_hash bytea) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) TO markonce_operator;
@@ -5276,6 +5318,9 @@ GRANT SELECT ON TABLE public.alembic_version TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.aspects TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.aspects TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.calendar_links TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.calendar_links TO markonce_operator;
 
 GRANT SELECT ON TABLE public.cells TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cells TO markonce_operator;
