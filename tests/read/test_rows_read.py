@@ -18,7 +18,7 @@ import pytest_asyncio
 from api.app import build_app
 from api.settings import Settings
 from domain.read.explain import RecordingDatabase, open_recording_database
-from tests.fixtures.golden import check_golden
+from tests.fixtures.golden import check_costly_golden
 from tests.fixtures.many_tenants import add_schools, add_tenants, let_reach
 from tests.fixtures.settings import ROOT, SECRET
 from tests.fixtures.sizes import choose_size
@@ -162,4 +162,4 @@ async def test_what_is_read_is_in_proportion_to_the_answer(explained: Explained)
     assert {name: read for name, read in few.items() if read.rows > 100 * read.answered + 5 * TENANTS} == {}
     if choose_size(0, 1) and os.environ.get("MARKONCE_POSTGRES") != "system":  # another version plans otherwise
         for name, read in (await explained.touch("one", PLANNED)).items():
-            check_golden(PLANS / f"{name.replace(' ', '_')}.txt", read.plan)
+            check_costly_golden(PLANS / f"{name.replace(' ', '_')}.txt", read.plan)
