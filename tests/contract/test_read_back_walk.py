@@ -134,6 +134,15 @@ READ: dict[str, dict[str, str]] = {
     "create_window_discount": {"reason": "discount.reason", "author": "discount.author"},
     **{f"{verb}_target": {"reason": "targetChange.reason", "actor": "targetChange.lockedBy"} for verb in ("lock", "unlock")},
     "withdraw_discount": {"author": "discount.withdrawnBy"},
+    "create_client": {name: f"client.{name}" for name in ("name", "origins")},
+    "rotate_client_secret": {"overlapHours": "the secrets of GET /v1/me, for the client itself"},
+    "create_grant": {
+        **{name: f"grant.{name}" for name in ("scopes", "purpose", "approvedBy", "kind", "agreementVersion", "expiresAt")},
+        "client": "grant.clientId",
+        "target.trust": "grant.targetId",
+    },
+    "narrow_grant": {name: f"grant.{name}" for name in ("scopes", "expiresAt")},
+    "extend_grant": {"expiresAt": "grant.expiresAt"},
     "update_school": {name: f"school.{name}" for name in ("shortName", "maxLeaversPercent", "rollYear", "sourceClient")},
     "update_pupil": {
         name: where for name, where in PUPIL.items() if where.startswith("pupil.") and name not in ("reference", "formerUpns")
