@@ -115,7 +115,10 @@ async def record_entries(connection: Connection, caller: Caller, batch: Batch[Ju
     if not changed:
         return 0
     await write_judgements(connection, caller, tenant_id, changed)
-    uncounted = await adjust_for_judgements(locks, {row.pupil_id for row in changed}, {row.window["no"] for row in changed})
+    changed_ids = {row.pupil_id for row in changed}
+    if len(changed) < len(good_rows):
+        await locks.leave_unchanged({row.school.id for row in changed}, changed_ids)
+    uncounted = await adjust_for_judgements(locks, changed_ids, {row.window["no"] for row in changed})
     written = [(row.at, (row.pupil_id, row.window["no"])) for row in changed if uncounted and not row.entry.withdrawn]
     return await warn_of_uncounted(connection, tenant_id, batch, written, uncounted)
 

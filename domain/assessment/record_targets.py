@@ -183,6 +183,8 @@ async def record_targets(connection: Connection, caller: Caller, batch: Batch[Ta
     batch.refuse_if_strict()
     if changed:
         await write_targets(connection, caller, tenant_id, changed, now)
+        if len(changed) < len(good_rows):
+            await locks.leave_unchanged({row[-1] for row in changed}, {row[2] for row in changed})
     return batch.summarise()
 
 

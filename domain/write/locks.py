@@ -64,6 +64,13 @@ class SchoolLocks:
             lock_waits.seconds += time.perf_counter() - begun
         self.school_ids = locked or []
 
+    async def leave_unchanged(self, school_ids: Collection[UUID], pupil_ids: Collection[UUID]) -> None:
+        """Leaves the versions of all other locked schools as they are: the write has changed rows of these schools and pupils alone."""
+        if len(self.school_ids) > 1:
+            found = await self.connection.fetchval("SELECT find_schools_of($1, $2)", self.tenant_id, list(pupil_ids))
+            changed = {*school_ids, *found}
+            self.school_ids = [school_id for school_id in self.school_ids if school_id in changed]
+
     async def increment_versions(self) -> None:
         """Increments the data versions of the locked schools."""
         self.has_incremented = True

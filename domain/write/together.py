@@ -172,6 +172,8 @@ class WritesTogether:
 
     async def _perform_together(self, lane: Hashable, command: Command, taken: list[Waiting]) -> None:
         use = DatabaseUse(client=taken[0].caller.client_id, sharers=[each.use for each in taken])
+        if any(each.use.times is not None for each in taken):
+            use.times = []
         database_use.set(use)  # this task's own
         answers: Sequence[CommandAnswer | None] = [None] * len(taken)
         problem: OutcomeUnknown | None = None
@@ -186,6 +188,9 @@ class WritesTogether:
         finally:
             for each, answer in zip(taken, answers, strict=True):
                 each.use.seconds += use.seconds
+                each.use.tenant = use.tenant
+                if each.use.times is not None:
+                    each.use.times += use.times or ()
                 if each.turn.cancelled():
                     continue
                 if problem is None:

@@ -206,6 +206,27 @@ async def test_tokens_of_other_scopes_do_not_go_together(small_trust: Trust, ven
     assert len(begun) >= 4
 
 
+@pytest.mark.parametrize("path", ["/v1/judgements", "/v1/targets"])
+async def test_a_school_whose_rows_are_unchanged_keeps_its_version(small_trust: Trust, vendor: Any, path: str) -> None:
+    """Also where a row of another school in the same transaction is changed."""
+
+    def make(school: str, number: int, grade: int) -> Any:
+        row = judged(number, grade=grade) if path == "/v1/judgements" else targeted(number, grade)
+        return batch(school, [row]) if path == "/v1/judgements" else of_oak(row) | {"school": {"urn": URNS[school]}}
+
+    async def read_versions() -> dict[str, int]:
+        rows = await small_trust.operator.fetch("SELECT name, version FROM school_versions v JOIN schools s ON s.id = v.school_id")
+        return dict(map(tuple, rows))
+
+    for school, number in (("Oak", 1), ("Oak", 2), ("Elm", 20)):
+        await sent(vendor, path, make(school, number, 100))
+    before = await read_versions()
+    bodies = [make("Oak", 1, 100), make("Elm", 20, 100), make("Oak", 2, 101)]
+    answers = await post_together(vendor, path, bodies)
+    assert [counted(answer.json()) for answer in answers] == [{"unchanged": 1}, {"unchanged": 1}, {"updated": 1}]
+    assert await read_versions() == before | {"Oak": before["Oak"] + 1}
+
+
 @pytest.fixture
 async def oak_locked(small_trust: Trust) -> Any:
     """A transaction that has locked Oak, as a large batch does. Ending it lets the writers go on."""
