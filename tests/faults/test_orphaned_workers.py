@@ -4,6 +4,7 @@
 """
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -113,7 +114,9 @@ def test_a_worker_that_cannot_start_is_reported_and_not_tried_for_ever(server: S
     assert done.returncode == 1
     assert "error: " in said
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("The worker ended with status 1, the last of 3 that failed one after another")
+    last = json.loads(said.splitlines()[-1])
+    assert last["level"] == "error"
+    assert last["event"].startswith("The worker ended with status 1, the last of 3 that failed one after another")
 
 
 # The demonstration: its PostgreSQL may outlive it, and is taken over by the next.
