@@ -3365,7 +3365,8 @@ CREATE TABLE public.schemes (
     name text NOT NULL,
     school_id uuid,
     derived boolean DEFAULT false NOT NULL,
-    template text
+    template text,
+    retired boolean DEFAULT false NOT NULL
 );
 
 ALTER TABLE ONLY public.schemes FORCE ROW LEVEL SECURITY;

@@ -18,7 +18,7 @@ from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.code_lists import CODES
 from domain.assessment.common_scales import COMMON_SCALES, CROSSWALK_GRADES, CROSSWALKS
 from domain.assessment.create_scale import create_common_scale, create_crosswalk
-from domain.assessment.create_scheme import create_scheme, create_scheme_version
+from domain.assessment.create_scheme import create_scheme, create_scheme_version, retire_scheme
 from domain.assessment.create_window import create_window
 from domain.assessment.discount_pupil import create_window_discount, withdraw_discount
 from domain.assessment.discounts import DISCOUNTS
@@ -140,6 +140,7 @@ COMMANDS = {
         retire_aspect,
         create_scheme,
         create_scheme_version,
+        retire_scheme,
         create_common_scale,
         sign_common_scale,
         create_crosswalk,

@@ -7,22 +7,31 @@ in the version that was pinned when they were planned.
 from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
-from domain.assessment.templates import Grade, SchemeTemplate, TemplateVersion, find_standards, load_templates
+from domain.assessment.templates import (
+    Grade,
+    SchemeTemplate,
+    TemplateVersion,
+    describe_unknown_code,
+    find_standards,
+    load_templates,
+)
 from domain.assessment.tenant_setup import SchemeRows, append_versions, prepare_tenant, write_schemes
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import new_id
-from domain.declare.inputs import DryRun, ExactNumber, Output, RuledInput, describe, round_half_up
+from domain.declare.inputs import DryRun, ExactNumber, Input, Output, RuledInput, describe, round_half_up
 from domain.declare.inputs import Text as ShortText
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME
 from domain.declare.vocabulary import LEAST_RANK, MOST_RANK, STORED_DECIMALS
 from domain.roster import years
-from domain.roster.tenant_ref import TenantRef, find_named_tenant
+from domain.roster.school_refs import SchoolRef, find_school
+from domain.roster.tenant_ref import TenantRef, find_named_tenant, find_tenant
 from domain.roster.years import AcademicYearText, YearGroupText
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
@@ -77,19 +86,31 @@ ROUNDING = "Decimals to which marks are rounded; without it, a mark with more th
 
 
 def _check_grades(scheme: Any) -> str | None:
-    return "Give either template or grades" if (scheme.template is UNSET) == (scheme.grades is UNSET) else None
+    ways = [scheme.template, scheme.grades, scheme.copy_of]
+    return "Give exactly one of template, grades and copyOf" if sum(way is not UNSET for way in ways) != 1 else None
+
+
+def _check_owner(scheme: Any) -> str | None:
+    return "Name the tenant or the school" if scheme.tenant is UNSET and scheme.school is UNSET else None
 
 
 class NewScheme(RuledInput, kw_only=True):
-    """A scheme by its grades, or as a copy of a template."""
+    """A scheme by its grades, or as a copy of a template or of a scheme."""
 
-    rules = (_check_grades,)
+    rules = (_check_grades, _check_owner)
 
-    tenant: TenantRef
+    tenant: Annotated[TenantRef | UnsetType, describe("Whose it is; may be left out beside `school`.")] = UNSET
+    school: Annotated[
+        SchoolRef | UnsetType,
+        describe("The school inside a trust whose own it is: no other may be collected in it. Without it, it is all schools'."),
+    ] = UNSET
     code: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
     name: ShortText
     template: str | UnsetType = UNSET
     grades: GradeInputs | UnsetType = UNSET
+    copy_of: Annotated[ShortText | UnsetType, describe("Code of a scheme of the same trust, whose newest version it copies.")] = (
+        UNSET
+    )
     rounding: Annotated[Rounding | None, describe(ROUNDING)] = None
 
 
@@ -118,11 +139,24 @@ class SchemeMade(Output, kw_only=True):
     dry_run: DryRun = UNSET
 
 
-@command(scope=Scope.SCHEMES_WRITE, at_school=False, fails=(Invalid, Conflict))
+class SchemeRetirement(Input, kw_only=True):
+    """Nothing else is needed."""
+
+
+class RetiredScheme(Output, kw_only=True):
+    """A scheme that is retired."""
+
+    id: str
+    code: str
+    retired: bool
+    dry_run: DryRun = UNSET
+
+
+@command(scope=Scope.SCHEMES_WRITE, fails=(Invalid, Conflict))
 async def create_scheme(connection: Connection, caller: Caller, scheme: NewScheme) -> SchemeMade:
-    """Create a scheme for a trust or school, by its grades or from a template. Its first version never changes."""
+    """Create a scheme for a trust or school, by its grades, from a template or as a copy. Its first version never changes."""
     checks, versions = Checks(), list[TemplateVersion]()
-    tenant_id = await find_named_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme, checks)
+    tenant_id, school_id = await _find_owner(connection, caller, scheme, checks)
     await prepare_tenant(connection, tenant_id)
     with checks.attempt():
         if await connection.fetchval("SELECT 1 FROM schemes WHERE tenant_id = $1 AND code = $2", tenant_id, scheme.code):
@@ -135,13 +169,55 @@ async def create_scheme(connection: Connection, caller: Caller, scheme: NewSchem
     with checks.attempt():
         if scheme.template is not UNSET:
             versions = [*_find_template(scheme.template).list_versions()]
+    with checks.attempt():
+        if scheme.copy_of is not UNSET:
+            versions = [await _copy_newest(connection, tenant_id, scheme.copy_of)]
     checks.refuse_if_any()
     require_readable(scheme)
     for version in versions:
-        version.rounding = scheme.rounding
+        version.rounding = version.rounding if scheme.rounding is None else scheme.rounding
     scheme_id = new_id(SCHEME)
-    await write_schemes(connection, tenant_id, [SchemeRows(scheme_id, scheme.code, scheme.name, versions)])
+    await write_schemes(connection, tenant_id, [SchemeRows(scheme_id, scheme.code, scheme.name, versions, school_id=school_id)])
     return SchemeMade(id=str(scheme_id), code=scheme.code, version=len(versions), grades=len(versions[0].grades))
+
+
+async def _find_owner(connection: Connection, caller: Caller, scheme: NewScheme, checks: Checks) -> tuple[UUID, UUID | None]:
+    """Returns the tenant, and the school inside a trust whose own the scheme is, if it is one's."""
+    school = None
+    if getattr(scheme, "school", UNSET) is UNSET:
+        return await find_named_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme, checks), None
+    with checks.attempt():
+        school = await find_school(connection, caller, Scope.SCHEMES_WRITE, scheme.school, "/school")  # type: ignore[arg-type]
+    if school is None:
+        checks.refuse()
+    with checks.attempt():
+        if (
+            scheme.tenant is not UNSET
+            and await find_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme.tenant, "/tenant") != school.tenant_id
+        ):
+            checks.add(Issue("/school", "school-not-found", "The school is not of this trust."))
+    return school.tenant_id, None if school.id == school.tenant_id else school.id
+
+
+_NEWEST = """
+SELECT v.no, v.rounding, v.expected_status, v.higher_status FROM schemes s JOIN scheme_versions v ON v.tenant_id = s.tenant_id AND v.scheme_id = s.id
+WHERE s.tenant_id = $1 AND s.code = $2 AND NOT s.derived ORDER BY v.version DESC LIMIT 1
+"""
+_COPIED = """
+SELECT code, label, rank, value, points, year_group, band, eligible, valid, expected, higher, valid_from, valid_to FROM grades
+WHERE tenant_id = $1 AND scheme_version_no = $2 ORDER BY no
+"""
+
+
+async def _copy_newest(connection: Connection, tenant_id: UUID, code: str) -> TemplateVersion:
+    """Returns the newest version of a scheme of the tenant, as the first of another. Raises Invalid."""
+    newest = await connection.fetchrow(_NEWEST, tenant_id, code)
+    if newest is None:
+        rows = await connection.fetch("SELECT code FROM schemes WHERE tenant_id = $1 AND NOT derived ORDER BY code", tenant_id)
+        unknown, message = describe_unknown_code("scheme", code, [row["code"] for row in rows], Suggestions())
+        raise make_invalid([Issue("/copyOf", unknown, message)])
+    grades = [Grade(**dict(row)) for row in await connection.fetch(_COPIED, tenant_id, newest["no"])]
+    return TemplateVersion(grades, None, newest["expected_status"], newest["higher_status"], newest["rounding"])
 
 
 def _find_template(code: str) -> SchemeTemplate:
@@ -155,12 +231,25 @@ def _find_template(code: str) -> SchemeTemplate:
 
 
 _FIND = f"""
-SELECT s.tenant_id, s.code, s.derived FROM schemes s
-WHERE s.id = $2 AND {reaches_sql("$1", "s.tenant_id", "s.tenant_id", "$3")} FOR UPDATE
+SELECT s.tenant_id, s.code, s.derived, s.template, s.retired FROM schemes s
+WHERE s.id = $2 AND {reaches_sql("$1", "s.tenant_id", "COALESCE(s.school_id, s.tenant_id)", "$3")} FOR UPDATE
 """
 
 
-@command(scope=Scope.SCHEMES_WRITE, at_school=False, fails=(Invalid, NotFound))
+@command(scope=Scope.SCHEMES_WRITE, fails=(NotFound, Conflict))
+async def retire_scheme(connection: Connection, caller: Caller, action: Action[SchemeRetirement]) -> RetiredScheme:
+    """Retire a scheme: no new window may collect it. What was judged in it stays, and windows go on as they are."""
+    scheme = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.SCHEMES_WRITE.value)
+    if scheme is None:
+        raise NotFound()
+    if scheme["derived"] or scheme["template"] is not None:
+        message = "A statutory scheme cannot be retired."
+        raise Conflict(message, code="code-protected", issues=(Issue("", "code-protected", message),))
+    await connection.execute("UPDATE schemes SET retired = true WHERE tenant_id = $1 AND id = $2", scheme["tenant_id"], action.id)
+    return RetiredScheme(id=str(action.id), code=scheme["code"], retired=True)
+
+
+@command(scope=Scope.SCHEMES_WRITE, fails=(Invalid, NotFound))
 async def create_scheme_version(connection: Connection, caller: Caller, action: Action[NewSchemeVersion]) -> SchemeMade:
     """Make the next version of a scheme. Earlier versions stay as they are; windows planned from now on are judged in this one."""
     scheme = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.SCHEMES_WRITE.value)

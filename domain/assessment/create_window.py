@@ -152,7 +152,7 @@ CollectedLine = tuple[int, int, UUID, UUID]
 
 _SUBJECTS = "SELECT code, no, derived, retired FROM subjects WHERE tenant_id = $1 ORDER BY no"
 _ASPECTS = "SELECT code, no, false AS derived, retired FROM aspects WHERE tenant_id = $1 ORDER BY no"
-_SCHEMES = "SELECT code, id, derived, false AS retired FROM schemes WHERE tenant_id = $1 ORDER BY code"
+_SCHEMES = "SELECT code, id, derived, retired, school_id FROM schemes WHERE tenant_id = $1 ORDER BY code"
 
 
 async def resolve_collected(
@@ -191,6 +191,10 @@ async def resolve_collected(
                 issues.append(make_school_issue(f"{pointer}/schools/{j}", Scope.WINDOWS_WRITE))
             else:
                 school_ids.append(school.id)
+        owner = schemes[line.scheme]["school_id"] if getattr(line, "scheme", None) in schemes else None
+        if owner is not None and school_ids != [owner]:
+            message = "This scheme is one school's own: a line for that school alone may name it."
+            issues.append(Issue(f"{pointer}/scheme", "scheme-of-school", message))
         checks.add(*issues)
         if issues or is_partial(line):
             continue

@@ -26,9 +26,9 @@ from domain.assessment.code_lists import TEMPLATE
 from domain.assessment.subjects import codes_of
 from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import SCHEME
+from domain.declare.type_numbers import SCHEME, SCHOOL
 from domain.declare.value_types import MAX_SHORT_TEXT
-from domain.declare.vocabulary import NUMBER, RANK, VERSION
+from domain.declare.vocabulary import NUMBER, RANK, VERSION, declare_ids
 from domain.roster.text_order import sort_by_text
 from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
@@ -43,6 +43,7 @@ schemes = Table(
     Column("school_id", Uuid, ForeignKey("schools.id")),
     Column("derived", Boolean, nullable=False),
     Column("template", Text),
+    Column("retired", Boolean, nullable=False),
     UniqueConstraint("tenant_id", "code"),
     Index("schemes_by_id", "id"),
 )
@@ -108,6 +109,12 @@ SCHEMES = Resource(
             "Code of the template whose new versions it gets; null for a scheme of the trust's own.",
             vocabulary=TEMPLATE,
         ),
+        "schoolId": Field(
+            schemes.c.school_id,
+            "Id of the school inside a trust whose own it is; null: the trust's.",
+            vocabulary=declare_ids(SCHOOL, "school"),
+        ),
+        "retired": Field(schemes.c.retired, "Whether no new window may collect it."),
     },
 )
 

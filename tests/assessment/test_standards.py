@@ -6,7 +6,7 @@ import pytest
 
 from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.recount import miscounted
-from tests.fixtures.small_trust import TRUST, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent
+from tests.fixtures.small_trust import TRUST, Trust, asked, batch, counted, entry, issues, judged, opened, roll, sent, window
 
 OWN = {"trust": {"groupUid": TRUST}}
 PUPILS = range(10)
@@ -234,3 +234,46 @@ async def test_a_window_keeps_its_version_where_a_stored_grade_is_missing(small_
     await sent(reader, f"/v1/windows/{window_id}/repin", status=403)
     await sent(other, f"/v1/windows/{window_id}/repin", status=404)
     assert await miscounted(small_trust) == (0, 0, 0)
+
+
+async def test_a_school_inside_a_trust_has_a_scheme_of_its_own(small_trust: Trust, vendor: Any) -> None:
+    """Made by the school itself, copied for the trust, and retired; bands of a year are in their order."""
+    elm = await small_trust.client("elm", "school:100002=schemes:read,schemes:write,judgements:read,judgements:write")
+    bands = [("3B", "3", "B"), ("3At", "3", "At"), ("3A", "3", "A"), ("4B", "4", "B")]
+    grades = [
+        {"code": code, "label": code, "rank": n, "yearGroup": year, "band": band, "points": 10 * n}
+        for n, (code, year, band) in enumerate(bands, 1)
+    ]
+    body = {"school": {"urn": 100002}, "code": "elms", "name": "Elm's", "grades": grades}
+    assert issues(await sent(elm, "/v1/schemes", body | {"school": {"urn": 100001}}, 422)) == {"/school": "school-not-found"}
+    assert issues(await sent(elm, "/v1/schemes", body | {"copyOf": "elms"}, 422))
+    made = await sent(elm, "/v1/schemes", body, 201)
+    row = (await vendor.get(f"/v1/schemes/{made['id']}?include=grades")).json()
+    assert (row["schoolId"], row["retired"]) == (str(small_trust.ids["Elm"]), False)
+    read = [(grade["code"], grade["rank"], grade["yearGroup"], grade["band"], grade["points"]) for grade in row["grades"]["data"]]
+    assert read == [(code, n, year, band, 10 * n) for n, (code, year, band) in enumerate(bands, 1)]
+    for schools in (None, [{"urn": 100001}], [{"urn": 100001}, {"urn": 100002}]):
+        terms = window_of_elm(schools)
+        assert issues(await sent(vendor, "/v1/windows", terms, 422)) == {"/collects/0/scheme": "scheme-of-school"}
+    await opened(vendor, "w", collects=window_of_elm([{"urn": 100002}])["collects"], **TERM)
+    await sent(elm, f"/v1/schemes/{made['id']}/versions", {"grades": grades[:2]}, 201)
+    await judge(vendor, "w", "reading", ["3B", "3At", "4B"], "Elm", 20)
+    copy = await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "copy", "name": "Copy", "copyOf": "elms"}, 201)
+    assert (copy["version"], copy["grades"]) == (1, 2)
+    unknown = await sent(vendor, "/v1/schemes", {"tenant": OWN, "code": "other", "name": "Copy", "copyOf": "elm"}, 422)
+    assert issues(unknown) == {"/copyOf": "scheme-unknown"}
+    assert issues(await sent(elm, "/v1/schemes", {"tenant": OWN, "code": "x", "name": "X", "copyOf": "elms"}, 422)) == {
+        "/tenant/trust": "trust-not-found"
+    }
+    await sent(elm, f"/v1/schemes/{copy['id']}/retire", {}, 404)
+    assert (await sent(vendor, f"/v1/schemes/{copy['id']}/retire", {}))["retired"] is True
+    assert (await vendor.get(f"/v1/schemes/{copy['id']}")).json()["retired"] is True
+    late = window("late", collects=[{"subject": "reading", "scheme": "copy"}], **TERM)
+    assert issues(await sent(vendor, "/v1/windows", late, 422))["/collects/0/scheme"] == "scheme-unknown"
+    statutory = (await vendor.get("/v1/schemes?code=ks2-writing-ta&fields=id")).json()["data"][0]["id"]
+    assert (await sent(vendor, f"/v1/schemes/{statutory}/retire", {}, 409))["type"].endswith("/code-protected")
+
+
+def window_of_elm(schools: Any) -> dict[str, Any]:
+    line = {"subject": "reading", "scheme": "elms"} | ({} if schools is None else {"schools": schools})
+    return window("elm", collects=[line], **TERM)

@@ -83,6 +83,7 @@ READ: dict[str, dict[str, str]] = {
         "code": "scheme.code",
         "name": "scheme.name",
         "template": "scheme.template",
+        "copyOf": "grade.code",
         "rounding": "schemeVersion.rounding",
     },
     "create_common_scale": {

@@ -88,6 +88,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             **dict.fromkeys(("update_group", "delete_group"), made_group),
             **{f"{verb}_{noun}": id_ for verb in ("update", "retire") for noun, id_ in (("subject", subject), ("aspect", aspect))},
             "create_scheme_version": scheme["id"],
+            "retire_scheme": scheme["id"],
             "sign_common_scale": scale_id,
             "sign_crosswalk": crosswalk_id,
             **dict.fromkeys(("open_window", "update_window", "delete_window", "repin_window"), planned),
@@ -528,7 +529,16 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
 }
 """By command, changes of its good document that the stored data speak against, and the issues of them."""
 WITHOUT = {
-    *("open_window", "close_window", "repin_window", "delete_window", "delete_group", "retire_subject", "retire_aspect"),
+    *(
+        "open_window",
+        "close_window",
+        "repin_window",
+        "delete_window",
+        "delete_group",
+        "retire_subject",
+        "retire_aspect",
+        "retire_scheme",
+    ),
     *("withdraw_planned_roll", "withdraw_discount", "create_scheme_version", "update_subject", "update_aspect", "update_window"),
     *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target", "lock_window", "unlock_window"),
     *("rotate_client_secret", "revoke_client", "extend_grant", "end_grant", "confirm_grant"),
