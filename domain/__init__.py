@@ -17,6 +17,7 @@ from domain.assessment.change_subject import (
 from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.code_lists import CODES
 from domain.assessment.common_scales import COMMON_SCALES, CROSSWALK_GRADES, CROSSWALKS
+from domain.assessment.conjunctions import CONJUNCTION_PARTS
 from domain.assessment.create_scale import create_common_scale, create_crosswalk
 from domain.assessment.create_scheme import create_scheme, create_scheme_version, retire_scheme
 from domain.assessment.create_window import create_window
@@ -91,6 +92,7 @@ RESOURCES = link_resources(
         MEMBERS,
         CODES,
         SUBJECTS,
+        CONJUNCTION_PARTS,
         ASPECTS,
         SCHEMES,
         SCHEME_VERSIONS,

@@ -58,20 +58,6 @@ conjunction_cells = Table(
 )
 """Pupils of a conjunction by the tuple of its parts, which tells its outcome by any scale. `cells` has its outcome by the grades' own standards."""
 
-conjunction_parts = Table(
-    "conjunction_parts",
-    metadata,
-    Column("tenant_id", Uuid, primary_key=True),
-    Column("subject_no", SmallInteger, primary_key=True),
-    Column("part_no", SmallInteger, primary_key=True, comment="The number of the subject"),
-    Column("slot", SmallInteger, nullable=False, comment="Of the subjects of one slot the best counts"),
-    Column("threshold", Text, nullable=False),
-    Column("higher_threshold", Text),
-    Column("weight", SmallInteger, nullable=False),
-    Column("required", Boolean, nullable=False),
-)
-"""The parts of the conjunctions that a tenant has declared itself."""
-
 totals = Table(
     "totals",
     metadata,

@@ -38,10 +38,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from domain.aggregates.cells import MAIN_ASPECT, cells, conjunction_parts, discounted_cells, grades, totals
+from domain.aggregates.cells import MAIN_ASPECT, cells, discounted_cells, grades, totals
 from domain.aggregates.template import AggregateTemplate
 from domain.aggregates.unplaced import Unplaced
 from domain.assessment.common_scales import common_scales
+from domain.assessment.conjunctions import conjunction_parts
 from domain.assessment.subjects import subjects
 from domain.assessment.windows import pins
 

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
+from domain.assessment.conjunctions import DeclaredParts, LeastWeight, check_parts, insert_parts
 from domain.assessment.open_close_window import lock_all_schools
 from domain.assessment.subjects import NATIONAL_CODE, NATIONAL_CODE_FORM
 from domain.assessment.templates import load_templates
@@ -43,6 +44,8 @@ class NewSubject(Input, kw_only=True):
     code: Annotated[Code, describe("Short code, unique in the trust. " + IN_USE)]
     name: Annotated[Text | UnsetType, describe("Name; a common subject has one.")] = UNSET
     national_code: Annotated[NationalCode | UnsetType | None, describe(NATIONAL_CODE)] = UNSET
+    combines: DeclaredParts | UnsetType = UNSET
+    least_weight: LeastWeight | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         self.national_code = _clean_national_code(self.national_code)
@@ -85,8 +88,8 @@ class Retirement(Input, kw_only=True):
 
 
 _INSERT_SUBJECT = """
-INSERT INTO subjects (tenant_id, id, no, code, name, derived, national_code, combines)
-SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $6::text[] IS NOT NULL, $5, $6::text[] FROM subjects WHERE tenant_id = $1
+INSERT INTO subjects (tenant_id, id, no, code, name, derived, national_code, combines, least_weight)
+SELECT $1, $2, COALESCE(max(no), 0) + 1, $3, $4, $6::text[] IS NOT NULL, $5, $6::text[], $7::smallint FROM subjects WHERE tenant_id = $1
 """
 _INSERT_ASPECT = """
 INSERT INTO aspects (tenant_id, id, no, code, name, counted, national_code)
@@ -96,7 +99,7 @@ SELECT $1, $2, COALESCE(max(no), -1) + 1, $3, $4, false, $5 FROM aspects WHERE t
 
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, Conflict))
 async def create_subject(connection: Connection, caller: Caller, subject: NewSubject) -> CodedThing:
-    """Create a subject of a trust or school, or switch on one of the common subjects by its code."""
+    """Create a subject or a conjunction of subjects of a trust or school, or switch on one of the common subjects by its code."""
     checks, template = Checks(), None
     tenant_id = await find_named_tenant(connection, caller, Scope.WINDOWS_WRITE, subject, checks)
     await _lock_codes(connection, tenant_id)
@@ -107,6 +110,15 @@ async def create_subject(connection: Connection, caller: Caller, subject: NewSub
     with checks.attempt():
         if subject.name is UNSET and template is None and subject.code:
             checks.add(Issue("/name", "required", "name is required: this is none of the common subjects."))
+    parts: list[tuple[Any, ...]] = []
+    with checks.attempt():
+        if subject.combines is not UNSET:
+            if template is not None:
+                checks.add(Issue("/combines", "wrong-value", "This is one of the common subjects: give another code."))
+            parts = await check_parts(connection, tenant_id, subject.combines, getattr(subject, "least_weight", UNSET), checks)
+    with checks.attempt():
+        if subject.least_weight is not UNSET and subject.combines is UNSET:
+            checks.add(Issue("/leastWeight", "wrong-value", "This is of a conjunction: give combines."))
     checks.refuse_if_any()
     require_readable(subject)
     name = template.name if subject.name is UNSET and template is not None else subject.name
@@ -115,7 +127,12 @@ async def create_subject(connection: Connection, caller: Caller, subject: NewSub
     combines = None if template is None else template.combines or None
     code = subject.code if template is None else template.code
     subject_id = new_id(SUBJECT)
-    await connection.execute(_INSERT_SUBJECT, tenant_id, subject_id, code, name, national_code, combines)
+    if subject.combines is not UNSET:
+        combines = [part_code for part in subject.combines for part_code in part.subjects]
+    least_weight = None if subject.least_weight is UNSET else subject.least_weight
+    await connection.execute(_INSERT_SUBJECT, tenant_id, subject_id, code, name, national_code, combines, least_weight)
+    if parts:
+        await insert_parts(connection, tenant_id, subject_id, parts)
     if combines is not None:
         await _count_again(connection, tenant_id)
     return CodedThing(id=str(subject_id), code=code, version=1)
@@ -189,7 +206,8 @@ async def _require_free(connection: Connection, table: str, noun: str, tenant_id
 
 async def _change(connection: Connection, caller: Caller, table: str, patch: Patch[SubjectChange]) -> Changed:
     """Changes a row of a table of codes within reach."""
-    is_protected = "x.derived" if table == "subjects" else "x.no = 0"
+    declared = "EXISTS (SELECT 1 FROM conjunction_parts p WHERE p.tenant_id = x.tenant_id AND p.subject_no = x.no)"
+    is_protected = f"x.derived AND NOT {declared}" if table == "subjects" else "x.no = 0"
     stored: Any = await connection.fetchrow(
         f"SELECT x.tenant_id, x.name, x.national_code, x.retired, x.version, {is_protected} AS is_protected FROM {table} x"
         f" WHERE x.id = $2 AND {reaches_sql('$1', 'x.tenant_id', 'x.tenant_id', '$3')} FOR UPDATE",

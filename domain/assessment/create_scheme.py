@@ -6,6 +6,7 @@ in the version that was pinned when they were planned.
 
 from collections.abc import Sequence
 from datetime import date
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -38,7 +39,7 @@ from domain.support.suggestions import Suggestions
 from domain.write.action import Action
 from domain.write.checks import Checks
 from domain.write.command import command
-from domain.write.partial import is_partial, list_readable, require_readable
+from domain.write.partial import UNREADABLE, is_partial, list_readable, require_readable
 
 
 def _check_standards(grade: Any) -> str | None:
@@ -185,7 +186,9 @@ async def _find_owner(connection: Connection, caller: Caller, scheme: NewScheme,
     """Returns the tenant, and the school inside a trust whose own the scheme is, if it is one's."""
     school = None
     if getattr(scheme, "school", UNSET) is UNSET:
-        return await find_named_tenant(connection, caller, Scope.SCHEMES_WRITE, scheme, checks), None
+        is_named = getattr(scheme, "tenant", UNSET) is not UNSET
+        named = scheme if is_named else SimpleNamespace(tenant=UNREADABLE)
+        return await find_named_tenant(connection, caller, Scope.SCHEMES_WRITE, named, checks), None
     with checks.attempt():
         school = await find_school(connection, caller, Scope.SCHEMES_WRITE, scheme.school, "/school")  # type: ignore[arg-type]
     if school is None:

@@ -16,7 +16,7 @@ from domain.declare.resource import Field, LabelOf, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import ASPECT, SUBJECT
 from domain.declare.value_types import MAX_SHORT_TEXT
-from domain.declare.vocabulary import VERSION, Codes, Vocabulary, declare_form
+from domain.declare.vocabulary import COUNT, VERSION, Codes, Vocabulary, declare_form
 from domain.roster.text_order import sort_by_text
 from domain.store.metadata import metadata
 
@@ -38,6 +38,7 @@ subjects = Table(
     Column("retired", Boolean, nullable=False),
     Column("version", Integer, nullable=False),
     Column("combines", ARRAY(Text)),
+    Column("least_weight", SmallInteger),
     UniqueConstraint("tenant_id", "no"),
     UniqueConstraint("tenant_id", "code"),
     Index("subjects_by_id", "id"),
@@ -118,6 +119,11 @@ SUBJECTS = Resource(
             "Codes of the subjects that a derived one is the conjunction of, pupil by pupil.",
             codes=SUBJECT_CODES,
             vocabulary=JUDGED,
+        ),
+        "leastWeight": Field(
+            subjects.c.least_weight,
+            "The weight that the reached parts of a conjunction have together; null: all are needed.",
+            vocabulary=COUNT,
         ),
         "nationalCode": Field(subjects.c.national_code, NATIONAL_CODE, vocabulary=NATIONAL_CODE_FORM, codes=_NATIONAL_CODES),
         "retired": Field(subjects.c.retired, "Whether no new window may collect it."),

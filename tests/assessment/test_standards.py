@@ -277,3 +277,53 @@ async def test_a_school_inside_a_trust_has_a_scheme_of_its_own(small_trust: Trus
 def window_of_elm(schools: Any) -> dict[str, Any]:
     line = {"subject": "reading", "scheme": "elms"} | ({} if schools is None else {"schools": schools})
     return window("elm", collects=[line], **TERM)
+
+
+async def test_a_trust_declares_its_own_conjunctions(small_trust: Trust, vendor: Any) -> None:
+    """English, the better of language and literature, with maths; at two thresholds; and two of three where science weighs two."""
+    for code in ("language", "literature", "biology"):
+        await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": code, "name": code.title()}, 201)
+    english, maths = {"subjects": ["language", "literature"]}, {"subjects": ["maths"]}
+    declared: dict[str, dict[str, Any]] = {
+        "basics": {"combines": [english, maths]},
+        "strong": {"combines": [english | {"threshold": "higher"}, maths | {"higherThreshold": None}]},
+        "three": {"combines": [english, maths | {"required": True}, {"subjects": ["biology"], "weight": 2}], "leastWeight": 3},
+    }
+    collects = [{"subject": subject, "scheme": "ks2-writing-ta"} for subject in ("language", "literature", "maths", "biology")]
+    await opened(vendor, "w", collects=collects, **TERM)
+    marks = {
+        "language": ["EXS", "WTS", "WTS", "GDS", "A"],
+        "literature": ["WTS", "GDS", "WTS", None, "EXS"],
+        "maths": ["EXS", "EXS", "GDS", "GDS", "EXS"],
+        "biology": ["WTS", "EXS", "EXS", "WTS", "EXS"],
+    }
+    for subject, grades in marks.items():
+        rows = [judged(n, subject, grade) for n, grade in enumerate(grades) if grade is not None]
+        await sent(vendor, "/v1/judgements", batch("Oak", rows, window="w"))
+    for code, more in declared.items():
+        await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": code, "name": code.title(), **more}, 201)
+    # expected and higher, by hand: basics 0, 1, 3, 4; strong 1 (GDS, EXS), 3; three: maths, and three points of weight, 1, 2 (2 + 1), 4
+    expected = {"basics": (4, None, 1, None), "strong": (2, None, None, "x"), "three": (3, None, 0, None)}
+    for code, found in expected.items():
+        assert (await figures(vendor, "w", code))["Oak"] == found, code
+        by_sex = (await vendor.get(f"/v1/aggregates?window=w&subject={code}&groupBy=sex&school=100001")).json()["data"]
+        assert (sum(row["eligible"] for row in by_sex), sum(row["expected"] for row in by_sex)) == (10, found[0])
+    assert await miscounted(small_trust) == (0, 0, 0)
+    await sent(vendor, "/v1/judgements", batch("Oak", [judged(0, "maths", "WTS")], window="w"))
+    assert (await figures(vendor, "w", "basics"))["Oak"] == (3, None, 1, None)
+    assert await miscounted(small_trust) == (0, 0, 0)
+    row = (await vendor.get("/v1/subjects?code=three&include=parts")).json()["data"][0]
+    assert (row["derived"], row["combines"], row["leastWeight"]) == (True, ["language", "literature", "maths", "biology"], 3)
+    parts = {part["subjectCode"]: (part["slot"], part["weight"], part["required"]) for part in row["parts"]["data"]}
+    assert parts == {"language": (0, 1, False), "literature": (0, 1, False), "maths": (1, 1, True), "biology": (2, 2, False)}
+    wrong = {"combines": [{"subjects": ["nothing", "rwm", "maths"]}, {"subjects": ["maths"]}], "leastWeight": 9}
+    assert issues(await sent(vendor, "/v1/subjects", {"tenant": OWN, "code": "x", "name": "X", **wrong}, 422)) == {
+        "/combines/0/subjects/0": "subject-unknown",
+        "/combines/0/subjects/1": "subject-derived",
+        "/combines/1/subjects/0": "subject-repeated",
+        "/leastWeight": "weight-unreachable",
+    }
+    judging = await sent(vendor, "/v1/judgements", batch("Oak", [judged(0, "basics", "EXS")], window="w"), 422)
+    assert set(issues(judging)) == {"/entries/0/subject"}
+    assert (await vendor.get(f"/v1/subjects/{row['id']}")).json()["retired"] is False
+    await sent(vendor, f"/v1/subjects/{row['id']}/retire", {})

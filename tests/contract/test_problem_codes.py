@@ -86,7 +86,7 @@ NO_CODES = {
         "record-changes",
         "scheme-versions",
     ),
-    *("common-scales", "crosswalk-grades"),
+    *("common-scales", "crosswalk-grades", "conjunction-parts"),
     # a check of GET /health/ready, and values in URLs of databases
     *("signing-key", "verify-ca", "verify-full", "read-write", "prefer-standby"),
 }

@@ -86,6 +86,17 @@ READ: dict[str, dict[str, str]] = {
         "copyOf": "grade.code",
         "rounding": "schemeVersion.rounding",
     },
+    "create_subject": {
+        "code": "subject.code",
+        "name": "subject.name",
+        "nationalCode": "subject.nationalCode",
+        "combines.subjects": "conjunctionPart.subjectCode",
+        "combines.threshold": "conjunctionPart.threshold",
+        "combines.higherThreshold": "conjunctionPart.higherThreshold",
+        "combines.weight": "conjunctionPart.weight",
+        "combines.required": "conjunctionPart.required",
+        "leastWeight": "subject.leastWeight",
+    },
     "create_common_scale": {
         "name": "commonScale.name",
         "bands.code": "commonScale.bands",
