@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0074", "0073", None, None
+revision, down_revision, branch_labels, depends_on = "0075", "0074", None, None
 
 
 def upgrade() -> None:
