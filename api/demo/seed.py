@@ -35,22 +35,20 @@ GRANTS = {
         "judgements:read,judgements:write,targets:read,targets:staff,targets:write"
     ],
     MANAGER: [
-        f"{_TRUST}{_REGISTER}schools:write,pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,judgements:read,aggregates:read,aggregates:internal"
+        f"{_TRUST}{_REGISTER}schools:write,pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,judgements:read,aggregates:read,aggregates:internal,"
+        "clients:write,grants:write"
     ],
     "partner-app": [
         f"{_TRUST}{_REGISTER}pupils:read,pupils:name,groups:read,windows:read,schemes:read,judgements:read,judgements:write,targets:read"
     ],
     "trust-portal": [f"{_TRUST}{_REGISTER}windows:read,aggregates:read"],
-    OPERATOR: [
-        "installation=trusts:read,schools:read,audit:read,imports:write,clients:write,grants:write",
-        "schools=trusts:read,schools:read",
-    ],
+    OPERATOR: ["installation=trusts:read,schools:read,audit:read,imports:write,clients:write,grants:write"],
 }
 """The grants of each client, in the order in which clients are created. The operator runs the installation and reaches
 no pupil."""
 PURPOSES = {
     VENDOR: "sends rolls, groups, judgements and targets",
-    MANAGER: "makes schemes and windows",
+    MANAGER: "makes schemes and windows, and gives access",
     "partner-app": "reads pupils and posts judgements",
     "trust-portal": "reads aggregates, and no pupil",
     OPERATOR: "runs the installation",

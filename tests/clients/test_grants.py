@@ -16,6 +16,8 @@ from domain.declare.errors import Conflict, Invalid, NotFound
 from domain.declare.ids import NIL, get_type_number, new_id
 from domain.declare.scopes import NAMED_ALONE, Scope
 from domain.declare.type_numbers import CLIENT, GRANT
+from domain.roster.gias.apply import apply_gias
+from tests.fixtures import gias_rows
 
 AGREED: dict[str, Any] = {"purpose": "Assessment in the classroom", "approved_by": "Head teacher"}
 
@@ -184,3 +186,19 @@ async def test_grants_approved_at_the_same_time_all_reach(databases: Any) -> Non
     assert {row["grant_id"] for row in await watcher.fetch("SELECT grant_id FROM reach")} == {before, one, other}
     for connection in (first, second, watcher):
         await connection.close()
+
+
+async def test_a_local_authority_reaches_a_school_until_it_closes_or_is_an_academy(
+    operator: Any, register: Any, client_id: UUID
+) -> None:
+    """The day is known before: the last one is the school's, in England's time. What an import changes is in force with it."""
+    await approve_grant(operator, client_id, parse_grant("localAuthority:936=pupils:read"), **AGREED)
+    assert await reached(operator, client_id) == {(register["ash"], register["ash"])}
+    await operator.execute("UPDATE schools SET closed_on = '2099-08-31' WHERE id = $1", register["ash"])
+    await operator.execute("SELECT derive_reach(ARRAY[$1::uuid])", client_id)
+    assert await operator.fetchval("SELECT ends_at FROM reach WHERE client_id = $1", client_id) == datetime(
+        2099, 8, 31, 23, tzinfo=UTC
+    )
+    converted = gias_rows.extract([gias_rows.school(125123, la="936")], [], [])
+    await apply_gias(operator, converted, gias_rows.SUMMER)
+    assert await reached(operator, client_id) == set()
