@@ -85,12 +85,12 @@ class CalendarLinkNow(Output, kw_only=True):
 
 _INSERT = "INSERT INTO calendar_links (tenant_id, id, school_id, client_id, sha256) VALUES ($1, $2, $3, $4, $5)"
 _OWN = f"""
-SELECT 1 FROM calendar_links l WHERE l.id = $1 AND l.client_id = $2 AND EXISTS (
+SELECT l.tenant_id FROM calendar_links l WHERE l.id = $1 AND l.client_id = $2 AND EXISTS (
     SELECT 1 FROM reach r WHERE r.client_id = $2 AND r.tenant_id = l.tenant_id AND {IN_FORCE}
 )
 """
 _REVOKE = """
-UPDATE calendar_links SET revoked_at = clock_timestamp() WHERE id = $1 AND client_id = $2 AND revoked_at IS NULL RETURNING id
+UPDATE calendar_links SET revoked_at = clock_timestamp() WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING id
 """
 
 
@@ -116,9 +116,10 @@ async def _make(connection: Connection, caller: Caller, of: CalendarOf) -> Calen
 @command(scope=Scope.WINDOWS_READ, at_school=False, fails=(NotFound, Conflict))
 async def revoke_calendar_link(connection: Connection, caller: Caller, action: Action[LinkRequest]) -> CalendarLinkNow:
     """Revoke a secret link that this client has made: it is found no more."""
-    if not await connection.fetchval(_OWN, action.id, caller.client_id):
+    tenant_id = await connection.fetchval(_OWN, action.id, caller.client_id)
+    if tenant_id is None:
         raise NotFound()
-    if await connection.fetchval(_REVOKE, action.id, caller.client_id) is None:
+    if await connection.fetchval(_REVOKE, tenant_id, action.id) is None:
         raise Conflict("This link is revoked already.", code="link-revoked")
     return CalendarLinkNow(id=str(action.id), revoked=True)
 
