@@ -364,7 +364,7 @@ async def test_the_database_refuses_a_wider_grant_without_the_api(here: Trust) -
 
 
 async def test_the_database_refuses_every_change_of_what_is_not_the_callers(here: Trust) -> None:
-    own, other = (await made_client(here, "walled"))[0], (await made_client(here, "walled", "quay"))[0]
+    own, other = (await made_client(here, "apart"))[0], (await made_client(here, "apart", "quay"))[0]
     grant, at_quay = (
         await given(here, own, "judgements:read", expiresAt="2090-01-01T00:00:00Z"),
         await given(here, own, by="quay", target={"school": {"urn": URNS["Quay"]}}),
@@ -563,7 +563,7 @@ async def test_the_installation_reaches_the_register_and_clients_and_no_child(he
     assert (await both.get("/v1/schools", params={"include": "pupils"})).status_code == 200
 
 
-async def test_clients_of_one_name_are_told_apart_by_their_ids(here: Trust) -> None:
+async def test_clients_of_one_name_are_distinguished_by_their_ids(here: Trust) -> None:
     """Of two tenants, with rights at the same school."""
     twins = [(await made_client(here, "twins", by))[0] for by in ("manager", "quay")]
     for twin in twins:

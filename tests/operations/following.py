@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -70,7 +70,7 @@ def follow(
             running.stdin.close()
             _read_until(running.stdout, "== stopped\n")
         finally:
-            if running.poll() is None:
+            with suppress(ProcessLookupError):  # where a line failed, bash has ended and its server has not
                 os.killpg(running.pid, signal.SIGTERM)
 
 
