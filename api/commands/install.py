@@ -64,6 +64,8 @@ def serve(
     url, secret = os.environ.get("DATABASE_URL"), os.environ.get("MARKONCE_SECRET", "").encode()
     if url and not find_url_problems(os.environ, "DATABASE_URL"):
         faults += asyncio.run(find_start_faults(url, secret if len(secret) >= MIN_SECRET else None))
+    if faults and not is_text(sys.stderr.isatty()):
+        write_line("error", "server not started", faults=faults)
     fail_with_faults(faults)
     warn_of_unknown_settings()
     settings = Settings.from_environment()

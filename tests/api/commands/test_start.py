@@ -1,5 +1,6 @@
 """What `serve` checks before it listens: the role, the schema, the signing key and the clock."""
 
+import json
 import os
 import subprocess
 import sys
@@ -104,3 +105,6 @@ def test_serve_lists_faults_of_settings_and_database_and_does_not_listen(keyed: 
         assert said in done.stdout
     assert "Serving" not in done.stdout
     assert "Traceback" not in done.stderr
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (line["event"], line["level"], len(line["faults"])) == ("server not started", "error", 3)
+    assert OTHER.decode() not in done.stderr + done.stdout
