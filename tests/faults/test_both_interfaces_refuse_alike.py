@@ -103,7 +103,8 @@ STATUSES |= dict.fromkeys(
     (
         *("close_window", "withdraw_discount", "withdraw_planned_roll", "reidentify_pupil", "record_school_references"),
         *("repin_window", "retire_subject", "create_scheme_version", "rotate_client_secret", "revoke_client"),
-        *("narrow_grant", "extend_grant", "end_grant"),
+        *("narrow_grant", "extend_grant", "end_grant", "lock_target", "create_trust_calendar_link", "create_school_calendar_link"),
+        "revoke_calendar_link",
     ),
     200,
 )
