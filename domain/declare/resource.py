@@ -257,12 +257,16 @@ def add_column(table: Table, name: str, type_: Any, *, nullable: bool = True) ->
     """
     column: Column[Any] = Column(name, type_, nullable=nullable, server_default=FetchedValue())
     table.append_column(column)
+    for view in table.info.get("views", ()):
+        add_column(view, name, type_, nullable=nullable)
     return column
 
 
 def declare_view(name: str, table: Table, *own_columns: Column[Any]) -> Table:
     """Returns a view with the columns of a table and further columns of its own. A migration creates the view."""
-    return Table(name, MetaData(), *(Column(c.key, c.type, nullable=bool(c.nullable)) for c in table.columns), *own_columns)
+    view = Table(name, MetaData(), *(Column(c.key, c.type, nullable=bool(c.nullable)) for c in table.columns), *own_columns)
+    table.info.setdefault("views", []).append(view)
+    return view
 
 
 KeyValues: TypeAlias = tuple[tuple[Column[Any], Any], ...]

@@ -46,7 +46,7 @@ def test_every_field_with_a_scope_of_its_own_is_tried() -> None:
 def test_a_scope_held_nowhere_is_refused_with_its_field(name: str, key: str) -> None:
     resource, (scope, _) = RESOURCES[name], MASKED[name, key]
     field, shown = resource.fields[key], (("id", FieldValue(resource.fields["id"])),)
-    caller = Caller(new_id(20), frozenset({"pupils:read", "judgements:read", "schools:read"}))
+    caller = Caller(new_id(20), frozenset({"pupils:read", "judgements:read", "schools:read", resource.scope.value}))
     page = ListQuery(resource, (("data", PageRows(shown)),))
     check_scopes([page], caller)
     school, back = RESOURCES["school"], RESOURCES["pupil"].links["judgements" if name == "judgement" else "school"]
