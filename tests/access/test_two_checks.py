@@ -177,7 +177,10 @@ class Request:
         """Whose row it is, some fields, and links, whose pages are filtered by the other tenant's values too."""
         key, owner = OWNERS[resource.name]
         items: list[tuple[str, Any]] = [(key, FieldValue(owner))]
-        items += [(name, FieldValue(resource.fields[name])) for name in self.shape.sample(list(resource.fields), 3)]
+        items += [
+            (name, FieldValue(resource.fields[name]))
+            for name in self.shape.sample(list(resource.fields), min(3, len(resource.fields)))
+        ]
         for name in self.shape.sample(list(resource.links), min(depth, len(resource.links), 2)):
             link, target = resource.links[name], self.catalogue[resource.links[name].target]
             if not link.many:
