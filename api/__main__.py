@@ -17,7 +17,7 @@ from api.commands.clients import client_commands
 from api.commands.console import console, fail, format_count, format_problem, read_operator_url, run_as_operator
 from api.commands.embedded import is_embedded, replace_embedded_urls
 from api.commands.grants import grant_commands
-from api.commands.install import backup, init, migrate, serve
+from api.commands.install import backup, init, migrate, restore, serve
 from api.commands.ledger import reapply
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
@@ -42,13 +42,13 @@ app.add_typer(import_commands, name="import")
 @app.callback()
 def prepare(context: typer.Context) -> None:
     command = context.invoked_subcommand or ""
-    context.obj = is_embedded() and command not in ("contracts", "demo") and "--help" not in sys.argv
-    if context.obj:
-        context.with_resource(replace_embedded_urls(command))
+    if is_embedded() and command not in ("contracts", "demo") and "--help" not in sys.argv:
+        context.obj = context.with_resource(replace_embedded_urls(command))
 
 
 app.command()(serve)
 app.command()(backup)
+app.command()(restore)
 
 
 @app.command()

@@ -1,15 +1,26 @@
 """The commands about clients: python -m api client."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.markup import escape
 
-from api.commands.console import console, fail, format_count, open_secret_file, print_credentials, run_as_operator
+from api.commands.console import (
+    console,
+    fail,
+    format_count,
+    open_secret_file,
+    print_credentials,
+    run_as_operator,
+    write_credentials,
+)
 from api.commands.grants import (
+    NO_EXPIRY,
     Agreement,
     ApprovedBy,
     Expires,
@@ -23,6 +34,7 @@ from api.commands.grants import (
 )
 from domain.clients import clients, grants
 from domain.declare.ids import NIL
+from domain.support.clock import read_now
 
 client_commands = typer.Typer(no_args_is_help=True, help="The clients that may request tokens.")
 
@@ -67,7 +79,11 @@ def create_client(
 ) -> None:
     """Register a client, with its first grants."""
 
-    async def work(connection: Any) -> None:
+    terms_of_grants = (purpose, approved_by, agreement, expires, kind)
+    if not grant and terms_of_grants != ("as agreed", "operator", None, None, None):
+        fail("--purpose, --approved-by, --agreement-version, --expires and --kind are the terms of grants: name one with --grant.")
+
+    async def work(connection: Any) -> tuple[UUID, str | None, int]:
         requests = [grants.parse_grant(text) for text in grant or ()]
         terms: dict[str, Any] = {"purpose": purpose, "approved_by": approved_by, "agreement_version": agreement}
         terms |= {"expires_at": read_expiry(expires), "kind": read_kind(kind)}
@@ -77,15 +93,18 @@ def create_client(
         client_id, secret = await clients.create_client(connection, name, method, keys, origin or (), tenant_id)
         for request in requests:
             await add_grant(connection, client_id, request, terms)
-        print_credentials(client_id, secret, output)
-        schools = await clients.count_schools_in_reach(connection, client_id)
-        console.print(
-            f"{escape(name)} has {format_count(len(requests), 'grant')} and reaches {format_count(schools, 'school')}.",
-            soft_wrap=True,
-        )
+        write_credentials(client_id, secret, output)
+        return client_id, secret, await clients.count_schools_in_reach(connection, client_id)
 
     with open_secret_file(output):
-        run_as_operator(work)
+        client_id, secret, schools = run_as_operator(work)
+    print_credentials(client_id, secret, output)
+    console.print(
+        f"{escape(name)} has {format_count(len(grant or ()), 'grant')} and reaches {format_count(schools, 'school')}.",
+        soft_wrap=True,
+    )
+    if grant and expires is None:
+        console.print(NO_EXPIRY)
 
 
 @client_commands.command("list")
@@ -121,14 +140,15 @@ def set_client_origins(
 ) -> None:
     """Set the origins of a client's browser apps or, without origins, show them."""
 
-    async def work(connection: Any) -> None:
+    async def work(connection: Any) -> tuple[str, list[str]]:
         client = await _find_client(connection, name)
         if origins or none:
             await clients.set_origins(connection, client.id, origins or [])
-        result = origins or [] if origins or none else list(client.origins)
-        console.print(f"{client.name} has browser apps at {' '.join(result)}." if result else f"{client.name} has no browser apps.")
+        return client.name, origins or [] if origins or none else list(client.origins)
 
-    run_as_operator(work)
+    client_name, result = run_as_operator(work)
+    text = f"has browser apps at {' '.join(result)}." if result else "has no browser apps."
+    console.print(escape(f"{client_name} {text}"), soft_wrap=True)
 
 
 @client_commands.command("rotate")
@@ -139,12 +159,19 @@ def rotate_client_secret(
 ) -> None:
     """Give a client a new secret."""
 
-    async def work(connection: Any) -> None:
+    overlap = timedelta(hours=overlap_hours)
+
+    async def work(connection: Any) -> tuple[UUID, str]:
         client = await _find_client(connection, name)
-        print_credentials(client.id, await clients.rotate_secret(connection, client.id, timedelta(hours=overlap_hours)), output)
+        secret = await clients.rotate_secret(connection, client.id, overlap)
+        write_credentials(client.id, secret, output)
+        return client.id, secret
 
     with open_secret_file(output):
-        run_as_operator(work)
+        client_id, secret = run_as_operator(work)
+    print_credentials(client_id, secret, output)
+    end = f"works until {read_now() + overlap:%Y-%m-%d %H:%M} UTC" if overlap else "works no more"
+    console.print(f"The old secret {end}.")
 
 
 @client_commands.command("revoke")
@@ -152,13 +179,13 @@ def revoke_client(name: ClientName) -> None:
     """Revoke a client: it gets no new tokens, and its reach ends at once. Its name is free again. Grants that it gave end in
     30 days unless they are confirmed."""
 
-    async def work(connection: Any) -> None:
+    async def work(connection: Any) -> Sequence[UUID]:
         client = await _find_client(connection, name)
-        unconfirmed = await clients.revoke_client(connection, client.id)
-        console.print(f"{escape(name)} is revoked.", soft_wrap=True)
-        print_unconfirmed(unconfirmed)
+        return await clients.revoke_client(connection, client.id)
 
-    run_as_operator(work)
+    unconfirmed = run_as_operator(work)
+    console.print(f"{escape(name)} is revoked.", soft_wrap=True)
+    print_unconfirmed(unconfirmed)
 
 
 async def _find_client(connection: Any, name: str) -> clients.Client:

@@ -92,7 +92,9 @@ def open_ledger() -> Ledger | None:
 
 def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit
-    this program."""
+    this program.
+
+    `work` prints no success, since COMMIT may fail after it: a command prints what was done when this has returned."""
 
     async def check_and_work(connection: Any) -> T:
         await require_schema(connection)
@@ -109,12 +111,18 @@ def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
-def print_credentials(client_id: object, client_secret: str | None, output: Path | None = None) -> None:
-    """Prints a client's id, and its secret where it has one; with `output` both go into that file (`open_secret_file`)."""
-    console.print(f"client_id      {client_id}")
+def write_credentials(client_id: object, client_secret: str | None, output: Path | None) -> None:
+    """Writes a client's id, and its secret where it has one, into the file that `open_secret_file` has made. Called before
+    COMMIT, so that no secret is lost where the disk is full."""
     if output is not None:
         secret = {} if client_secret is None else {"clientSecret": client_secret}
         output.write_text(json.dumps({"clientId": str(client_id), **secret}, indent=2) + "\n")
+
+
+def print_credentials(client_id: object, client_secret: str | None, output: Path | None = None) -> None:
+    """Prints a client's id, and its secret where it has one, or the file in which both are."""
+    console.print(f"client_id      {client_id}")
+    if output is not None:
         console.print(f"The id and the secret are in {escape(str(output))}; only the secret's hash is stored.", soft_wrap=True)
     elif client_secret is not None:
         console.print(f"client_secret  {client_secret}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 from api.commands.console import fail, fail_with_faults
 from api.server.supervisor import STOPPING
 from api.settings import ROLES, URLS
-from domain.store.embedded_urls import PREFIX, run_embedded
+from domain.store.embedded_urls import PREFIX, is_running, run_embedded
 from domain.store.programs import EmbeddedError
 
 _ROLES_OF_URLS = dict(zip(URLS, ("markonce_app", "markonce_owner", "markonce_operator"), strict=True))
@@ -23,8 +23,9 @@ def is_embedded() -> bool:
 
 
 @contextmanager
-def replace_embedded_urls(command: str) -> Iterator[None]:
-    """Runs the embedded PostgreSQL during a command, or uses that which `serve` runs, and sets the URLs of its roles."""
+def replace_embedded_urls(command: str) -> Iterator[Callable[[], bool]]:
+    """Runs the embedded PostgreSQL during a command, or uses that which `serve` runs, and sets the URLs of its roles. Yields
+    what says whether it runs."""
     chosen = {name: os.environ[name] for name in URLS if os.environ.get(name)}
     folders = {url.removeprefix(PREFIX) for url in chosen.values() if url.startswith(PREFIX)}
     faults = [
@@ -45,7 +46,7 @@ def replace_embedded_urls(command: str) -> Iterator[None]:
         with run_embedded(folder, is_shared=command != "serve") as urls:
             os.environ.update({name: urls[role] for name, role in _ROLES_OF_URLS.items()})
             try:
-                yield
+                yield lambda: is_running(folder)
             finally:
                 for number in STOPPING:
                     signal.signal(number, signal.SIG_IGN)

@@ -17,6 +17,7 @@ grant_commands = typer.Typer(
     no_args_is_help=True, help="What a client may do, and where: one grant added, narrowed, extended, ended or confirmed."
 )
 LONDON = ZoneInfo("Europe/London")
+NO_EXPIRY = "Its grants do not expire, since no --expires was given."
 
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id, as `grant list` shows it.")]
 Purpose = Annotated[str, typer.Option(help="What the data is for, as the school approved it.")]
@@ -28,6 +29,7 @@ Expires = Annotated[
         help="Its last day (2027-08-31), or the instant when it expires (2027-08-31T18:00:00Z).", show_default="it does not expire"
     ),
 ]
+NewExpiry = Annotated[str | None, typer.Option(help="Its new last day (2027-08-31), or the instant (2027-08-31T18:00:00Z).")]
 KindOfUse = Annotated[str | None, typer.Option(help=f"What is done with the data: {', '.join(grants.KINDS)}.")]
 
 
@@ -80,16 +82,18 @@ def add(
 ) -> None:
     """Add a grant to a client. Those that it has stay."""
 
-    async def work(connection: Any) -> None:
+    async def work(connection: Any) -> tuple[UUID, str, int]:
         found = await clients.find_client(connection, client) or fail(f"There is no client {escape(client)}.")
         terms: dict[str, Any] = {"purpose": purpose, "approved_by": approved_by, "agreement_version": agreement}
         terms |= {"expires_at": read_expiry(expires), "kind": read_kind(kind)}
         grant_id = await add_grant(connection, found.id, grants.parse_grant(grant), terms)
-        console.print(f"grant_id       {grant_id}")
-        schools = await clients.count_schools_in_reach(connection, found.id)
-        console.print(f"{escape(found.name)} reaches {format_count(schools, 'school')}.", soft_wrap=True)
+        return grant_id, found.name, await clients.count_schools_in_reach(connection, found.id)
 
-    run_as_operator(work)
+    grant_id, name, schools = run_as_operator(work)
+    console.print(f"grant_id       {grant_id}")
+    console.print(f"{escape(name)} reaches {format_count(schools, 'school')}.", soft_wrap=True)
+    if expires is None:
+        console.print("The grant does not expire, since no --expires was given.")
 
 
 @grant_commands.command("list")
@@ -121,27 +125,27 @@ def list_all(
 def narrow(
     grant: GrantId,
     scopes: Annotated[str | None, typer.Option(help="The scopes that it keeps, with commas.")] = None,
-    expires: Expires = None,
+    expires: NewExpiry = None,
 ) -> None:
     """Leave a grant fewer scopes, or let it expire sooner. At once, also for tokens that are out."""
     if scopes is None and expires is None:
         fail("Say which --scopes it keeps, or when it --expires.")
 
-    async def work(connection: Any) -> None:
+    async def work(connection: Any) -> Sequence[UUID]:
         kept, wrong = grants.read_scopes(scopes or "")
         if wrong:
             raise ValueError("; ".join(wrong))
-        unconfirmed = await grants.narrow_grant(connection, _read_id(grant), None if scopes is None else kept, read_expiry(expires))
-        console.print("The grant is narrowed.")
-        print_unconfirmed(unconfirmed)
+        return await grants.narrow_grant(connection, _read_id(grant), None if scopes is None else kept, read_expiry(expires))
 
-    run_as_operator(work)
+    unconfirmed = run_as_operator(work)
+    console.print("The grant is narrowed.")
+    print_unconfirmed(unconfirmed)
 
 
 @grant_commands.command("extend")
 def extend(
     grant: GrantId,
-    expires: Expires = None,
+    expires: NewExpiry = None,
     never: Annotated[bool, typer.Option("--never", help="It does not expire.")] = False,
 ) -> None:
     """Let a grant that is in force expire later."""
@@ -150,21 +154,21 @@ def extend(
 
     async def work(connection: Any) -> None:
         await grants.extend_grant(connection, _read_id(grant), read_expiry(expires))
-        console.print("The grant is extended.")
 
     run_as_operator(work)
+    console.print("The grant is extended.")
 
 
 @grant_commands.command("end")
 def end(grant: GrantId) -> None:
     """End one grant, at once, also for tokens that are out. The client's other grants stay."""
 
-    async def work(connection: Any) -> None:
-        unconfirmed = await grants.revoke_grant(connection, _read_id(grant))
-        console.print("The grant has ended.")
-        print_unconfirmed(unconfirmed)
+    async def work(connection: Any) -> Sequence[UUID]:
+        return await grants.revoke_grant(connection, _read_id(grant))
 
-    run_as_operator(work)
+    unconfirmed = run_as_operator(work)
+    console.print("The grant has ended.")
+    print_unconfirmed(unconfirmed)
 
 
 @grant_commands.command("confirm")
@@ -173,9 +177,9 @@ def confirm(grant: GrantId) -> None:
 
     async def work(connection: Any) -> None:
         await grants.confirm_grant(connection, _read_id(grant))
-        console.print("The grant is confirmed.")
 
     run_as_operator(work)
+    console.print("The grant is confirmed.")
 
 
 def _read_id(text: str) -> UUID:

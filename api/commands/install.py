@@ -4,8 +4,10 @@ import asyncio
 import os
 import secrets
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.markup import escape
@@ -20,6 +22,7 @@ from api.commands.console import (
     print_credentials,
     run_as_operator,
     warn_of_unknown_settings,
+    write_credentials,
 )
 from api.commands.ledger import reapply_before_serving
 from api.http.health import find_start_faults
@@ -27,8 +30,9 @@ from api.settings import URLS, Settings, SettingsError, find_url_problems, read_
 from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
 from domain.declare.scopes import OF_INSTALLATION, Scope
-from domain.store.backup import write_backup
+from domain.store.backup import restore_backup, write_backup
 from domain.store.database import run_single_transaction
+from domain.store.ledger_reapply import begin_ledger
 from domain.store.role_names import (
     RoleNames,
     find_owner_faults,
@@ -81,7 +85,7 @@ def serve(
     write_line("info", "server started", address=f"{host}:{port}", base_url=settings.base_url, operations=settings.ops_port or None)
     sys.stdout.flush()
     if context.obj:  # the embedded database ends with this process
-        raise typer.Exit(supervise(*listeners))
+        raise typer.Exit(supervise(*listeners, has_database=context.obj))
     for listener in listeners:
         listener.set_inheritable(True)
     descriptors = [str(listener.fileno()) for listener in listeners]
@@ -100,6 +104,17 @@ def backup(file: Annotated[Path, typer.Argument(help="A new file, which pg_resto
         f"Wrote {size:,} bytes to {escape(str(file))}, and read them. Keep MARKONCE_SECRET elsewhere: both are needed.",
         soft_wrap=True,
     )
+
+
+def restore(file: Annotated[Path, typer.Argument(help="A backup.", exists=True, dir_okay=False)]) -> None:
+    """Restore a backup into an empty database, as the owner, with pg_restore: all of it or nothing."""
+    url = os.environ.get("DATABASE_OWNER_URL") or fail("Set DATABASE_OWNER_URL: the owner owns what is restored.")
+    fail_with_faults(find_setting_faults("DATABASE_OWNER_URL"))
+    try:
+        restore_backup(url, "DATABASE_OWNER_URL", file)
+    except DatabaseError as problem:
+        fail(escape(problem.detail))
+    console.print(f"Restored {escape(str(file))}. Left to do: `migrate` where the program is newer, then `serve`.", soft_wrap=True)
 
 
 def migrate() -> None:
@@ -141,19 +156,26 @@ def init(
     migrate()
     secret = os.environ["MARKONCE_SECRET"].encode()
 
-    async def work(connection: Any) -> None:
+    async def work(connection: Any) -> tuple[UUID, str | None] | None:
         await acquire_advisory_lock(connection, "init")
         await signing_keys.ensure_signing_key(connection, secret)
+        if os.environ.get("MARKONCE_LEDGER"):
+            await begin_ledger(connection)
         if any(client.name == name and client.revoked_at is None for client in await clients.list_clients(connection)):
-            console.print(f"The client {name} exists; nothing was changed.")
-            return
-        with open_secret_file(output):  # here, since where the client exists nothing is made
-            client_id, client_secret = await clients.create_client(connection, name, "client_secret")
-            request = grants.GrantRequest("installation", None, OPERATOR)
-            await grants.approve_grant(connection, client_id, request, purpose="operation", approved_by="init")
-            print_credentials(client_id, client_secret, output)
+            return None
+        files.enter_context(open_secret_file(output))  # here, since where the client exists nothing is made
+        client_id, client_secret = await clients.create_client(connection, name, "client_secret")
+        request = grants.GrantRequest("installation", None, OPERATOR)
+        await grants.approve_grant(connection, client_id, request, purpose="operation", approved_by="init")
+        write_credentials(client_id, client_secret, output)
+        return client_id, client_secret
 
-    run_as_operator(work)
+    with ExitStack() as files:
+        made = run_as_operator(work)
+    if made is None:
+        console.print(f"The client {escape(name)} exists; nothing was changed.")
+    else:
+        print_credentials(*made, output)
     _print_what_is_left(names, secret)
     return None
 

@@ -12,7 +12,13 @@ from domain import LEDGER
 from domain.declare.errors import DomainError
 from domain.store.database import open_single_connection, run_single_transaction
 from domain.store.ledger import Entry, read_ledgers
-from domain.store.ledger_reapply import Reapplied, find_missing_entries, has_ledger_entries, reapply_entries
+from domain.store.ledger_reapply import (
+    Reapplied,
+    begin_ledger,
+    find_missing_entries,
+    has_ledger_entries,
+    reapply_entries,
+)
 from domain.store.schema import require_schema
 
 _NOUNS = {
@@ -41,7 +47,10 @@ def reapply_before_serving(url: str) -> list[str]:
     entries = _read_entries() if is_set else []
 
     async def compare(connection: Any) -> tuple[bool, list[Entry]]:
-        return await has_ledger_entries(connection), await find_missing_entries(connection, entries)
+        keeps_ledger = await has_ledger_entries(connection)
+        if is_set and not keeps_ledger:
+            await begin_ledger(connection)
+        return keeps_ledger, await find_missing_entries(connection, entries)
 
     try:
         keeps_ledger, missing = asyncio.run(run_single_transaction(url, compare, "DATABASE_URL"))

@@ -40,6 +40,8 @@ MAX_FAILED_STARTS = 3
 """Failures in a row, all before the worker served, that end the server."""
 MAX_FAILURES = 10
 """Failures in a row that end the server in any case."""
+LOOK_SECONDS = 1.0
+"""Time between two looks at the embedded database."""
 PAUSE_SECONDS = 1.0
 """Time between a failure and the next start."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -86,9 +88,12 @@ def listen(host: str, port: int, *, advice: str = "choose another with --port (m
         raise OSError(f"Port {port} on {host} {reason}: {advice}.") from problem
 
 
-def supervise(listener: socket.socket, operations: socket.socket | None = None) -> int:
+def supervise(
+    listener: socket.socket, operations: socket.socket | None = None, *, has_database: Callable[[], bool] | None = None
+) -> int:
     """Serves until SIGINT, SIGTERM or SIGHUP, and returns the exit status. `operations` is the socket of the operations
-    port. Only the main thread may call it."""
+    port, and `has_database` says whether the embedded database runs: where it has ended the server ends with status 1, for a
+    service manager to start both again. Only the main thread may call it."""
     with listener, _catch_signals() as signals:
         watched = None
         if operations is not None:  # whose modules and figures take memory
@@ -96,7 +101,7 @@ def supervise(listener: socket.socket, operations: socket.socket | None = None) 
 
             watched = Watched(listener.getsockname(), read_base_url())
             serve_operations(operations, watched)
-        return _Supervisor(listener, signals, watched).run()
+        return _Supervisor(listener, signals, watched, has_database).run()
 
 
 def read_drain_seconds() -> float:
@@ -140,19 +145,23 @@ def _catch_signals() -> Iterator[_Signals]:
 
 
 class _Supervisor:
-    def __init__(self, listener: socket.socket, signals: _Signals, watched: "Watched | None") -> None:
-        self._listener, self._signals, self._watched = listener, signals, watched
+    def __init__(
+        self, listener: socket.socket, signals: _Signals, watched: "Watched | None", has_database: Callable[[], bool] | None
+    ) -> None:
+        self._listener, self._signals, self._watched, self._has_database = listener, signals, watched, has_database
         self._board: int | None = None
         self._lifeline, self._workers_end = socket.socketpair()
         self._serves_since: float | None = None
 
     def run(self) -> int:
-        """Starts workers until a signal stops the server or too many fail. Returns the exit status."""
+        """Starts workers until a signal stops the server, too many fail or the embedded database ends. Returns the exit status."""
         failed_starts = failures = 0
         while not self._signals.stops:
             worker = self._start()
             while worker.poll() is None and not self._signals.stops:
-                self._wait()
+                self._wait(None if self._has_database is None else LOOK_SECONDS)
+                if self._has_database is not None and not self._has_database() and not self._signals.stops:
+                    return self._end_without_database(worker)
             if self._signals.stops:
                 self._stop(worker)
                 self._end_board()
@@ -175,6 +184,13 @@ class _Supervisor:
             self._wait(PAUSE_SECONDS if failures else 0)
         write_line("info", "server stopped")
         return 0
+
+    def _end_without_database(self, worker: "subprocess.Popen[bytes]") -> int:
+        write_line("error", "The embedded database has ended: the server stops. The next start recovers the database.")
+        worker.kill()
+        worker.wait()
+        self._end_board()
+        return 1
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._serves_since = None

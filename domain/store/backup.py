@@ -1,4 +1,4 @@
-"""Writes a backup with PostgreSQL's own pg_dump (docs/backup.md), whose output pg_restore reads."""
+"""Writes a backup with PostgreSQL's own pg_dump, and restores it with pg_restore (docs/backup.md)."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from domain.declare.errors import DatabaseError
-from domain.store.database import run_single_transaction
+from domain.store.database import Connection, run_single_transaction
 from domain.store.programs import EmbeddedError, find_binaries, take_last_lines
 from domain.store.urls import require_url
 
@@ -20,16 +20,8 @@ def write_backup(url: str, setting: str, path: Path) -> int:
 
     A backup that fails leaves no file. Raises DatabaseError. Must not be called inside a running event loop.
     """
-    target = require_url(url, setting)
     dump, restore = find_programs(asyncio.run(_read_server_major(url, setting)))
-    parts = {
-        "host": ",".join(target.hosts),
-        "port": ",".join(map(str, target.ports)),
-        "user": target.user,
-        "dbname": target.database,
-    }
-    named = {name: value for name, value in {**parts, "passfile": target.passfile, **target.parameters}.items() if value}
-    environment = dict(os.environ) | ({"PGPASSWORD": target.password} if target.password else {})  # not where `ps` shows it
+    database, environment = _name_database(url, setting)
     partial = path.with_name(f"{path.name}.partial")
     if path.exists():
         raise DatabaseError(f"{path} exists already: name another file.")
@@ -37,7 +29,7 @@ def write_backup(url: str, setting: str, path: Path) -> int:
         with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             os.fchmod(file.fileno(), 0o600)
             _run(
-                [dump, "--enable-row-security", "--format=custom", f"--dbname=postgresql:///?{urlencode(named)}"],
+                [dump, "--enable-row-security", "--format=custom", f"--dbname={database}"],
                 environment,
                 file.fileno(),
             )
@@ -50,6 +42,35 @@ def write_backup(url: str, setting: str, path: Path) -> int:
     finally:
         partial.unlink(missing_ok=True)
     return size
+
+
+def restore_backup(url: str, setting: str, path: Path) -> None:
+    """Restores a backup into a database without tables, all of it or nothing. Raises DatabaseError. Must not be called inside a
+    running event loop."""
+    if asyncio.run(run_single_transaction(url, has_tables, setting)):
+        raise DatabaseError(f"The database of {setting} has tables: restore into an empty one.")
+    _, restore = find_programs(asyncio.run(_read_server_major(url, setting)))
+    database, environment = _name_database(url, setting)
+    _run([restore, "--exit-on-error", "--single-transaction", f"--dbname={database}", str(path)], environment)
+
+
+async def has_tables(connection: Connection) -> bool:
+    """Whether the database has tables of anybody's."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')"))
+
+
+def _name_database(url: str, setting: str) -> tuple[str, dict[str, str]]:
+    """Returns a database as PostgreSQL's programs name it, and the environment with its password, which `ps` does not show."""
+    target = require_url(url, setting)
+    parts = {
+        "host": ",".join(target.hosts),
+        "port": ",".join(map(str, target.ports)),
+        "user": target.user,
+        "dbname": target.database,
+    }
+    named = {name: value for name, value in {**parts, "passfile": target.passfile, **target.parameters}.items() if value}
+    environment = dict(os.environ) | ({"PGPASSWORD": target.password} if target.password else {})
+    return f"postgresql:///?{urlencode(named)}", environment
 
 
 async def _read_server_major(url: str, setting: str) -> int:

@@ -32,6 +32,11 @@ def run_embedded(folder: Path, *, is_shared: bool) -> Iterator[dict[str, str]]:
         cluster.stop()
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a server of this folder runs."""
+    return not is_unlocked(folder / "server.lock")
+
+
 def _find_running(folder: Path) -> dict[str, str]:
     """Returns the URLs of a server that another process runs. Raises EmbeddedError where it does not become ready."""
     deadline = time.monotonic() + _WAIT_SECONDS

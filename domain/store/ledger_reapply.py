@@ -7,9 +7,13 @@ and it had failed.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+import asyncpg
+
+from domain.declare.ids import NIL
 from domain.store.ledger import Entry
 from domain.store.pool import Connection
 
@@ -30,6 +34,14 @@ _CLAIM = "INSERT INTO ledger_entries (id, recorded_at) VALUES ($1, $2) ON CONFLI
 async def has_ledger_entries(connection: Connection) -> bool:
     """Whether this installation keeps a ledger."""
     return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM ledger_entries)"))
+
+
+async def begin_ledger(connection: Connection) -> None:
+    """Marks the installation as one that keeps a ledger, before its first entry: no server or command goes on without one.
+    Does nothing where the database takes no writes at the moment."""
+    with suppress(asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError):
+        async with connection.transaction():
+            await connection.execute("INSERT INTO ledger_entries (id) VALUES ($1) ON CONFLICT DO NOTHING", NIL)
 
 
 async def find_missing_entries(connection: Connection, entries: Iterable[Entry]) -> list[Entry]:

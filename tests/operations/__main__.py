@@ -94,10 +94,10 @@ def _restore(server: Server, followed: Followed) -> None:
     text = (ROOT / "docs" / "backup.md").read_text()
     lines = re.findall(r"```sh\n(.*?)```", text[text.index("## Restore") :], re.DOTALL)[0]
     serve = next(line for line in lines.splitlines() if "api serve" in line)
-    code, said = followed.run(f"set -euo pipefail; SUPERUSER_URL='{server.admin_url}'; {lines.replace(serve, '')}")
+    code, said = followed.run(f"set -euo pipefail; ADMIN_URL='{server.admin_url}'; {lines.replace(serve, '')}")
     assert code == 0, said
     log = followed.folder / "restored.log"
-    command = f". ./markonce.env; exec {serve.partition('#')[0]} --port {followed.port}"
+    command = f"set -a; . ./markonce.env; set +a; exec {serve.partition('#')[0]} --port {followed.port}"
     with (
         log.open("wb") as output,
         subprocess.Popen(

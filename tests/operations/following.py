@@ -93,7 +93,7 @@ class Followed:
     def run(self, line: str) -> tuple[int, str]:
         """What a line of bash does afterwards, with the settings of the installation."""
         done = subprocess.run(
-            ["bash", "-c", f". ./markonce.env; {line}"],
+            ["bash", "-c", f"set -a; . ./markonce.env; set +a; {line}"],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr

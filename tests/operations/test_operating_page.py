@@ -18,7 +18,7 @@ import pytest
 
 from tests.fixtures.databases import choose_folder
 from tests.fixtures.settings import ROOT
-from tests.operations.following import follow
+from tests.operations.following import Followed, follow
 from tests.operations.page import FIRST, PAGE, PROGRAM, WAYS, read_blocks, set_yours
 
 MAX_MEGABYTES = 150
@@ -61,6 +61,25 @@ def test_the_page_is_followed_and_commands_work_beside_the_server(project: Path)
                 assert http.get(path).status_code == 200, path
         assert pid_file.exists()
     assert not pid_file.exists()
+    dump.rename(project / "markonce.dump")
+    check_restore(followed)
+
+
+def check_restore(followed: Followed) -> None:
+    """The lines of docs/backup.md for a new folder; the server that they start ends when its PostgreSQL is killed."""
+    text = (ROOT / "docs" / "backup.md").read_text()
+    (lines, *_) = re.findall(r"```sh\n(.*?)```", text[text.index("### An embedded database") :], re.DOTALL)
+    restored = lines.replace("-m api serve", "-m api client list")
+    code, said = followed.run(restored)
+    assert (code, "Restored markonce.dump." in said, "operator" in said) == (0, True, True), said
+    code, said = followed.run(".venv/bin/python -m api restore markonce.dump")
+    assert (code, "has tables: restore into an empty one" in said) == (1, True), said
+    kill = "kill -9 $(head -1 database-restored/postgresql/postmaster.pid)"
+    ready = f"until curl -sS --fail http://127.0.0.1:{followed.port}/health/ready > /dev/null 2>&1; do sleep 0.2; done"
+    serve = f".venv/bin/python -m api serve --port {followed.port} > killed.log 2>&1"
+    code, _ = followed.run(f"{serve} & {ready}; {kill}; wait $!")
+    said = (followed.folder / "killed.log").read_text()
+    assert (code, "The embedded database has ended" in said) == (1, True), said
 
 
 def test_every_block_of_the_page_is_in_a_way() -> None:

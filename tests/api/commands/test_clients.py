@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from api.__main__ import app
 from domain.declare.ids import new_id
 from domain.declare.scopes import NAMED_ALONE
+from domain.store.ledger_reapply import begin_ledger
 from tests.fixtures.databases import Databases
 
 Cli = Callable[..., str]
@@ -166,6 +167,36 @@ def test_a_secret_goes_into_a_new_private_file(cli: Cli, tmp_path: Path) -> None
     missing = tmp_path / "none.json"
     cli("client", "rotate", "nobody", "--output", str(missing), fails=True)
     assert not missing.exists()
+
+
+def test_nothing_is_said_to_be_done_before_it_is_committed(cli: Cli, module_databases: Databases, tmp_path: Path) -> None:
+    """An installation for which `serve` began a ledger, and a shell without it: each command says the error alone."""
+    cli("client", "create", "stays", "--grant", "trust:4128=pupils:read,schools:read")
+    grant = cli("grant", "list", "stays").split()[1]
+
+    async def mark(*, keeps_ledger: bool) -> None:
+        owner = await asyncpg.connect(module_databases.owner_url)
+        await (begin_ledger(owner) if keeps_ledger else owner.execute("DELETE FROM ledger_entries"))
+        await owner.close()
+
+    asyncio.run(mark(keeps_ledger=True))
+    try:
+        for arguments in (
+            ("client", "revoke", "stays"),
+            ("client", "rotate", "stays", "--output", str(tmp_path / "new.json")),
+            ("grant", "end", grant),
+            ("grant", "narrow", grant, "--scopes", "pupils:read"),
+        ):
+            said = cli(*arguments, fails=True)
+            assert said.startswith("error: This installation keeps a ledger"), said
+            assert len(said.splitlines()) == 1, said
+    finally:
+        asyncio.run(mark(keeps_ledger=False))
+    assert [*tmp_path.iterdir()] == []
+    said = cli("client", "rotate", "stays", "--overlap-hours", "2", "--output", str(tmp_path / "new.json"))
+    assert "The old secret works until 20" in said
+    assert "The grant does not expire" in cli("grant", "add", "stays", "trust:4128=groups:read")
+    assert "name one with --grant" in cli("client", "create", "kindly", "--kind", "sync", fails=True)
 
 
 async def reached_by(databases: Databases, client: str) -> set[tuple[UUID, UUID]]:

@@ -209,6 +209,20 @@ async def test_a_command_without_the_ledger_is_refused_where_one_is_kept(
     assert [each.kind for each in read_ledgers(ledger.path, KEY)[ledger.path]] == ["upns", "client"]
 
 
+async def test_a_ledger_is_kept_from_the_first_start_with_it(small_trust: Trust, environment: pytest.MonkeyPatch) -> None:
+    """Before its first entry: a server or a command without the setting is refused from then on."""
+    url = small_trust.databases.app_url
+    environment.delenv("MARKONCE_LEDGER")
+    assert await asyncio.to_thread(reapply_before_serving, url) == []
+    environment.undo()
+    environment.setenv("MARKONCE_SECRET", SECRET)
+    environment.setenv("MARKONCE_LEDGER", str(small_trust.database.ledger.path))  # type: ignore[union-attr]
+    assert await asyncio.to_thread(reapply_before_serving, url) == []
+    environment.delenv("MARKONCE_LEDGER")
+    (fault,) = await asyncio.to_thread(reapply_before_serving, url)
+    assert "keeps a ledger, and MARKONCE_LEDGER is not set" in fault
+
+
 async def test_a_planned_roll_is_in_the_ledger_from_its_day_on(small_trust: Trust, vendor: Any, ledger: Ledger) -> None:
     """It is tried when it is sent, and undone: what it would release is released by then, and not before."""
     owner = entry(
