@@ -113,6 +113,7 @@ def import_gias(
             contents.append((file.name, file.read_bytes()))
             progress.advance(reading)
         extract = parse.parse_gias(contents)
+        rows = {"establishments": extract.establishments, "groups": extract.groups, "group links": extract.links}
         writing = progress.add_task("Writing", total=1)
 
         def show_progress(table: str, done: int, total: int) -> None:
@@ -135,6 +136,8 @@ def import_gias(
         f"{format_count(report.ended, 'membership')} ended, {format_count(report.moved, 'school')} moved to another tenant,"
         f" {format_count(report.unread, 'row')} unread."
     )
+    if absent := [kind for kind, found in rows.items() if not found]:
+        console.print(f"There was no file with rows of {', '.join(absent)}: what is known of them stays as it is.")
     for transfer in report.transfer_needed:
         console.print(
             f"transfer needed: URN {transfer.urn} has pupil data under {transfer.from_tenant_id};"

@@ -1,6 +1,7 @@
 """Builds the ASGI application: its routes, middleware and shared state."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -147,7 +148,7 @@ async def _clean_up_hourly(state: State) -> None:
         try:
             removed = await clean_up(state.database, CLEANUP)
             state.cleaned_up_at = time.monotonic()
-            log.info("expired rows removed", **{kind.replace(" ", "_"): count for kind, count in removed.items()})
+            log.info("expired rows removed", **{re.sub(r"\W+", "_", kind): count for kind, count in removed.items()})
         except Exception as error:
             log.warning("expired rows not removed", kind=type(error).__name__)
         await asyncio.sleep(CLEANUP_SECONDS)

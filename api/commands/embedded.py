@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ def replace_embedded_urls(command: str) -> Iterator[Callable[[], bool]]:
         faults.append(f"{' and '.join(chosen)} name different databases: of an embedded one set DATABASE_URL alone")
     if "" in folders:
         faults.append("DATABASE_URL names no folder: embedded:FOLDER")
+    if command == "init" and {argument.partition("=")[0] for argument in sys.argv} & {"--print-roles", "--admin-url"}:
+        faults.append("--print-roles and --admin-url are for a PostgreSQL of your own: an embedded database makes its own roles")
     fail_with_faults(faults)
     folder = Path(folders.pop()).expanduser().absolute()
     for number in (signal.SIGTERM, signal.SIGHUP):

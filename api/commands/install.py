@@ -227,14 +227,15 @@ def _print_what_is_left(names: RoleNames, secret: bytes) -> None:
     left = [
         f"An administrator lets {role} log in: ALTER ROLE {role} LOGIN, and \\password {role} in psql." for role in without_login
     ]
+    program = "python -m api" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]
     if url := os.environ.get("DATABASE_URL"):
         left += [f"{fault.rstrip('.')}." for fault in asyncio.run(find_start_faults(url, secret))]
     else:
         left.append(f"Set DATABASE_URL to the database, as {names.app}.")
     left += [
-        "Import the register: python -m api import gias FILE… --as-of DAY.",
-        "Register clients: python -m api client create NAME --grant TARGET=SCOPES.",
-        "Serve: python -m api serve.",
+        f"Import the register: {program} import gias FILE… --as-of DAY.",
+        f"Register clients: {program} client create NAME --grant TARGET=SCOPES.",
+        f"Serve: {program} serve.",
     ]
     console.print("The schema, the signing key and the operator's client are there. Left to do:")
     for line in left:

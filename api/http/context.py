@@ -44,6 +44,8 @@ class RequestContext:
     problems: list[DomainError] = field(default_factory=list)
     """What the response says is wrong. A GraphQL response may say several, and be a 200."""
     is_origin_listed: bool = False
+    named_client: str = ""
+    """The id of the client that requests a token and exists, for the log; whether its credentials are right or wrong."""
     client_status: ClientStatus | None = None
     quota: Quota | None = None
     values: int = 0

@@ -195,7 +195,11 @@ class RequestMiddleware:
             if is_over:
                 counts.count_refusal(client)
         tenant = use.tenant or (None if context.client_status is None else context.client_status.snapshot.only_tenant)
-        fields: dict[str, Any] = {"client": client or None, "tenant": None if tenant is None else str(tenant), "status": status}
+        fields: dict[str, Any] = {
+            "client": client or context.named_client or None,
+            "tenant": None if tenant is None else str(tenant),
+            "status": status,
+        }
         has_failed = status >= MIN_FAILURE or any(find_status(problem) >= MIN_FAILURE for problem in problems)
         cause = _describe_cause(problems) if has_failed else None
         if self.watch.tracing is not None and use.times is not None:

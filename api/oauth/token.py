@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.http.auth import get_authenticator
+from api.http.context import get_context
 from api.http.rate_limit import QuotaExceeded, find_network
 from api.oauth.client_auth import ClientAuth, read_client_auth
 from api.oauth.errors import NO_STORE, TokenError, respond
@@ -43,7 +44,10 @@ async def _issue_within_limits(request: Request, client_auth: ClientAuth, form: 
     own."""
     attempts, client_id = request.app.state.token_rate_limits, client_auth.attempt.client_id
     try:
-        client_auth.verify(await _get_credential_reads(request.app.state).get(client_auth.attempt))
+        credentials = await _get_credential_reads(request.app.state).get(client_auth.attempt)
+        if credentials.is_known:
+            get_context(request.scope).named_client = str(client_id)
+        client_auth.verify(credentials)
         attempts.find(client_id).take()
         return await _exchange(request.app.state, client_auth, form)
     except QuotaExceeded as problem:

@@ -93,7 +93,7 @@ def decrypt_signing_key(kid: str, encrypted: bytes, secret: bytes) -> ECKey:
         private = _make_cipher(secret).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], kid.encode())
     except InvalidTag as problem:
         raise DatabaseError(
-            "MARKONCE_SECRET is not the one that the signing keys in this database were encrypted with."
+            "MARKONCE_SECRET is not the one that the signing keys in this database were encrypted with: set the one that `init` ran with."
         ) from problem
     return _decrypted_keys.put((kid, encrypted, secret), ECKey.import_key(json.loads(private)))
 

@@ -55,6 +55,11 @@ class Credentials:
     jwks: KeySetSerialization | None
     is_used: bool
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the client exists, is not revoked and may authenticate."""
+        return bool(self.secret_hashes or self.jwks)
+
     def has_secret(self, secret: str) -> bool:
         """Whether this is one of the client's secrets in force. It takes as long for an unknown client as for a known
         one."""

@@ -68,10 +68,11 @@ async def read_schema(connection: Connection) -> DatabaseSchema:
     return DatabaseSchema(version, str(await connection.fetchval("SELECT oldest_program FROM schema_compatibility")))
 
 
-def explain_misfit(schema: DatabaseSchema, program: str = PROGRAM) -> str | None:
-    """Returns a sentence that says why the program cannot use this schema, and what to do; None if it can."""
+def explain_misfit(schema: DatabaseSchema, program: str = PROGRAM, *, database: str = "") -> str | None:
+    """Returns a sentence that says why the program cannot use this schema, and what to do; None if it can. `database` is named
+    to an operator, and not by the health checks."""
     if schema.version is None:
-        return "The database has no tables yet: run `python -m api migrate` (or `init`) first."
+        return f"The database{database and ' ' + database} has no tables yet: run `python -m api migrate` (or `init`) first."
     if not schema.is_usable:
         return (
             "The database has tables, and the role that logs in may not use them: log in as the role for which they were made, or"
@@ -90,7 +91,8 @@ def explain_misfit(schema: DatabaseSchema, program: str = PROGRAM) -> str | None
 
 async def require_schema(connection: Connection) -> None:
     """Raises DatabaseError if this program cannot use the database's schema."""
-    if reason := explain_misfit(await read_schema(connection)):
+    database = str(await connection.fetchval("SELECT current_database()"))
+    if reason := explain_misfit(await read_schema(connection), database=database):
         raise DatabaseError(reason)
 
 

@@ -237,6 +237,10 @@ def describe_failure(problem: BaseException, url: str, setting: str) -> str:
         return f"{begin}there is no database {database} on {target.where}: create it (`init --print-roles` prints how)."
     if isinstance(problem, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidPasswordError):
         hint = " It says so too where there is no such role." if isinstance(problem, asyncpg.InvalidPasswordError) else ""
+        if isinstance(problem, asyncpg.InvalidPasswordError) and not _has_password(target):
+            hint = " No password was given (URL, PGPASSWORD or ~/.pgpass)."
+        elif hint and setting.startswith("DATABASE_"):
+            hint += " `init --print-roles` prints the SQL that makes the roles."
         return f"{begin}{target.where} refuses the login of the role {role}: {_take_first_line(problem)}.{hint}"
     if isinstance(problem, asyncpg.PostgresError):
         return f"{begin}PostgreSQL at {target.where} refuses the role {role}: {_take_first_line(problem)}."
@@ -250,6 +254,13 @@ def describe_failure(problem: BaseException, url: str, setting: str) -> str:
         )
         return f"{begin}PostgreSQL could not be reached at {target.where}: {reason}."
     return f"{begin}PostgreSQL could not be reached at {target.where}: {type(problem).__name__}: {_take_first_line(problem)}."
+
+
+def _has_password(target: DatabaseUrl) -> bool:
+    """Whether the URL, the environment, the password file or a service file may have given a password."""
+    arguments = target.make_arguments()
+    is_elsewhere = "service" in target.parameters or os.environ.get("PGSERVICE") or os.environ.get("PGPASSWORD")
+    return bool(arguments["password"] or is_elsewhere)
 
 
 def _take_first_line(problem: BaseException) -> str:

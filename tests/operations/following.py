@@ -31,6 +31,7 @@ def make_values(folder: Path, port: int) -> dict[str, str]:
     start = now.year if now.month >= 9 else now.year - 1
     return {
         "PORT": str(port),
+        "OPS_PORT": str(free_port()),
         "BASE_URL": f"http://127.0.0.1:{port}",
         "LEDGER": str(folder / "ledgers" / "server-1.ledger"),
         "REGISTER": str(folder / "register"),

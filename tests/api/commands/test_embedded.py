@@ -45,6 +45,9 @@ def run(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
 def test_settings_that_do_not_fit_are_named_and_help_starts_nothing(folder: Path) -> None:
     code, said = run(folder, "init", DATABASE_OWNER_URL="postgres://o@h/d", MARKONCE_APP_ROLE="other")
     assert (code, "set DATABASE_URL alone" in said, "MARKONCE_APP_ROLE is set" in said) == (1, True, True), said
+    for arguments in (["--print-roles"], ["--admin-url=postgres://dba@h/postgres"]):
+        code, said = run(folder, "init", *arguments)
+        assert (code, "an embedded database makes its own roles" in said) == (1, True), said
     assert run(folder, "serve", "--help")[0] == 0
     assert not (folder / "db").exists()
 

@@ -86,6 +86,15 @@ async def test_what_is_wrong_is_said_before_anything_is_made(empty: EmptyServer)
     assert (code, "2 things are wrong" in said, "A new random value:" in said) == (1, True, True), said
     code, said = empty.run("init")
     assert (code, "DATABASE_OWNER_URL: " in said, "refuses the login of the role first_owner" in said) == (1, True, True), said
+    assert "`init --print-roles` prints the SQL that makes the roles" in said
+    for arguments in ([], ["--admin-url", empty.url(ADMIN, "postgres").replace(f":{PASSWORD.replace('%', '%25')}@", "@")]):
+        code, said = empty.run(
+            "init",
+            *arguments,
+            DATABASE_OWNER_URL=f"postgres://first_owner@{empty.cluster.host}:{empty.cluster.port}/x",
+            HOME="/nowhere",
+        )
+        assert (code, "No password was given (URL, PGPASSWORD or ~/.pgpass)." in said) == (1, True), said
     await empty.superuser.execute(f"CREATE ROLE first_owner LOGIN PASSWORD '{PASSWORD}'")
     code, said = empty.run("init")
     assert (code, "there is no database first_database" in said) == (1, True), said

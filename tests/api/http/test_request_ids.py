@@ -38,3 +38,15 @@ async def test_an_id_that_is_not_safe_in_a_log_is_replaced(small_trust: Trust, s
 async def test_two_ids_are_none(small_trust: Trust) -> None:
     answer: Any = await small_trust.http.get("/v1/schools", headers=[("X-Request-Id", "a"), ("X-Request-Id", "b")])
     assert len(answer.headers["X-Request-Id"]) == 32
+
+
+async def test_the_line_of_a_token_names_the_client_whose_secret_is_right_or_wrong(small_trust: Trust) -> None:
+    """By its id where there is such a client, and never by another text that stands in place of an id."""
+    await small_trust.client("vendor", "trust:4128=all")
+    client, secret = small_trust.credentials["vendor"]
+    tries = ((client, secret), (client, "wrong"), ("01a21ec3-7ca0-7014-86f3-064aa04e0abf", "wrong"), (secret, secret))
+    with structlog.testing.capture_logs() as lines:
+        for credentials in tries:
+            await small_trust.http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=credentials)
+    assert [(line["status"], line["client"]) for line in lines] == [(200, client), (401, client), (401, None), (401, None)]
+    assert secret not in str(lines)
