@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0099", "0098", None, None
+revision, down_revision, branch_labels, depends_on = "0076", "0075", None, None
 
 
 def upgrade() -> None:
