@@ -4711,9 +4711,9 @@ CREATE POLICY reached ON public.aspects TO markonce_app USING ((EXISTS ( SELECT 
    FROM public.reach r
   WHERE (r.tenant_id = aspects.tenant_id))));
 
-CREATE POLICY reached ON public.calendar_links TO markonce_app USING ((EXISTS ( SELECT 1
+CREATE POLICY reached ON public.calendar_links TO markonce_app USING (((client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (EXISTS ( SELECT 1
    FROM public.reach r
-  WHERE (r.tenant_id = calendar_links.tenant_id))));
+  WHERE (r.tenant_id = calendar_links.tenant_id)))));
 
 CREATE POLICY reached ON public.cells TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
