@@ -32,6 +32,7 @@ from api.demo.seed import PURPOSES, prepare_data
 from api.server import supervisor
 from domain.declare.errors import DomainError
 from domain.store import embedded
+from domain.store.embedded_urls import is_running
 from domain.store.migrate import migrate
 from domain.store.programs import EmbeddedError
 
@@ -61,7 +62,7 @@ def run(port: int, data_dir: Path, console: Console) -> None:
             os.environ.update(environment)
             facts = {"baseUrl": environment["MARKONCE_BASE_URL"], **facts}
             with _announce_when_ready(port, data_dir / "demo.json", facts, console):
-                status = supervisor.supervise(listener)
+                status = supervisor.supervise(listener, has_database=lambda: is_running(cluster.data_dir))
     except KeyboardInterrupt:  # a signal during the start; later the supervisor handles signals
         return
     except (DomainError, EmbeddedError, OSError) as problem:

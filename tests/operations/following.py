@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.fixtures.server import free_port
+from tests.fixtures.settings import ROOT
 from tests.operations.page import WAYS, copy_register, make_script
 
 STOP = """
@@ -125,6 +126,15 @@ class Followed:
             if "clientSecret" in path.read_text()
         ]
         assert len(secrets) == 4
+        lines = (self.folder / "markonce.env").read_text().splitlines()
+        assert [line for line in lines if not re.fullmatch(r"[A-Z_]+='[^'\\]*'", line)] == []  # as systemd takes them
+        made = [f"{path.name}/" if path.is_dir() else path.name for path in self.folder.iterdir()]
+        private = {name for name in made if name.endswith((".env", ".json", ".sql", ".log", ".dump")) or name == "database/"}
+        ignored = subprocess.run(
+            ["git", "-C", str(ROOT), "check-ignore", "--no-index", *private], capture_output=True, text=True, check=False
+        ).stdout.split()
+        assert len(private) > 9
+        assert private - {*ignored} == set()
         settings = re.findall(r"[:=]'?(?:embedded:)?([\w-]{40,})", (self.folder / "markonce.env").read_text())
         assert settings
         said = self.printed + (self.folder / "serve.log").read_text()
