@@ -18,6 +18,7 @@ from domain.declare.ids import new_id
 from domain.declare.scopes import NAMED_ALONE
 from domain.store.ledger_reapply import begin_ledger
 from tests.fixtures.databases import Databases
+from tests.fixtures.settings import ROOT
 
 Cli = Callable[..., str]
 SCHOOLS = {"oak": 125121, "elm": 125122, "ash": 125123, "fig": 125124, "yew": 125125, "may": 125126}
@@ -249,3 +250,10 @@ def test_what_a_client_gave_is_listed_when_it_ends_and_stays_if_it_is_confirmed(
     assert "until" not in line_of(cli("grant", "list", kept), grants["kept"])
     assert "until" in line_of(cli("grant", "list", lost), grants["lost"])
     assert "until" not in line_of(cli("grant", "list", own), grants["own"])
+
+
+def test_an_import_names_the_kinds_of_file_that_were_not_there(cli: Cli, tmp_path: Path) -> None:
+    rows = (ROOT / "tests" / "published" / "data" / "establishments.csv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "edubasealldata20220420.csv").write_bytes(b"".join(rows[:3]))
+    said = cli("import", "gias", str(tmp_path / "edubasealldata20220420.csv"), "--as-of", "2022-04-20")
+    assert "There was no file with rows of groups, group links: what is known of them stays as it is." in said
