@@ -447,7 +447,7 @@ async def test_pages_put_together_are_the_whole_answer(counted_data: CountedData
             break
         after = {"after": page.page.end_cursor}
     assert read == whole.data
-    assert set(msgspec.json.decode(msgspec.json.encode(page))) == {"data", "page", "excluded", "coverage"}
+    assert set(msgspec.json.decode(msgspec.json.encode(page))) == {"data", "page", "excluded", "coverage", "basis"}
     following = await counted_data.page(caller, **asked, after=whole.cursors[4], first=1)
     assert following.data == whole.data[5:6]
 

@@ -23,6 +23,8 @@ DOCUMENT = json.loads(json.dumps(make_document(BASE)))
 SCHEMAS = DOCUMENT["components"]["schemas"]
 EXPLANATIONS = {("/problems", "get"), ("/problems/{code}", "get")}
 """They need no token and no database."""
+WITHOUT_TOKEN = {("/v1/calendars/{secret}", "get")}
+"""Calendar programs send none."""
 ELSEWHERE = {("/oauth/token", "post"), ("/graphql", "post"), *EXPLANATIONS}
 OPERATIONS = {(path, method): operation for path, methods in DOCUMENT["paths"].items() for method, operation in methods.items()}
 
@@ -180,6 +182,9 @@ def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
         needed |= {name: {resource.scope} for name in names}
         linked = {name: RESOURCES[link.target] for name, link in resource.links.items() if link.many}
         needed |= {f"list{name}of{resource.name}".lower(): {target.scope} for name, target in linked.items()}
+    needed["getreadiness"] = {Scope.AGGREGATES_INTERNAL}
+    needed["gettrustcalendar"] = needed["getschoolcalendar"] = {Scope.WINDOWS_READ}
+    needed["getlinkedcalendar"] = set()  # the secret is in the URL
     needed["getme"] = needed["getjob"] = set()
     needed["importgias"] = {Scope.IMPORTS_WRITE}
     needed["getkeptanswers"] = needed["getidempotencykey"] = set()
@@ -197,7 +202,9 @@ def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
 def test_every_error_is_a_problem() -> None:
     for at, operation in OPERATIONS.items():
         errors = {status: answer for status, answer in operation["responses"].items() if status[0] in "45"}
-        assert at in EXPLANATIONS or {"400", "401", "500"} <= set(errors)
+        always = {"400", "500"} if at in WITHOUT_TOKEN else {"400", "401", "500"}
+        assert at in EXPLANATIONS or always <= set(errors)
+        assert at in EXPLANATIONS or ("401" in errors) == (at not in WITHOUT_TOKEN)
         if at not in ELSEWHERE:
             assert all(
                 answer["$ref"].removeprefix("#/components/responses/").removeprefix("Deprecated") == f"Problem{status}"
