@@ -24,7 +24,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "groups:read": OF_PUPILS,
     "judgements:read": (*OF_PUPILS, *OF_RECORDS["judgements"]),
     "targets:read": (*OF_PUPILS, *OF_RECORDS["targets"]),
-    "audit:read": (*OF_PUPILS, *OF_RECORDS["judgements"], *OF_RECORDS["targets"]),
+    "audit:read": (*OF_PUPILS, *OF_RECORDS["judgements"]),
     "pupils:write": (*OF_PUPILS, *OF_RECORDS["judgements"], *OF_RECORDS["targets"]),
 }
 """By the scopes of a client, the tables of which it is shown rows; of the others, none."""
@@ -47,6 +47,7 @@ async def small_trust(module_databases: Databases) -> AsyncIterator[Trust]:
             "scheme": SCALED,
             "horizon": {"academicYear": "2017-18", "point": "KS2"},
             "basis": "teacher",
+            "visibility": "school",
         }
         targets = [{"reference": f"P{number}", **target} for number in (1, 2)]
         answer = await sent(vendor, "/v1/targets", {"school": {"urn": URNS["Oak"]}, "entries": targets})

@@ -270,7 +270,7 @@ async def test_each_part_of_a_connection_alone_is_what_it_is_among_the_others(si
         return (await interfaces.graphql("North", f"{{ subjects(first: {size}) {{ {parts} }} }}"))["data"]["subjects"]
 
     together = await subjects(" ".join(PARTS.values()))
-    assert (len(together["nodes"]), together["pageInfo"]["hasNextPage"]) == (min(size, 7), size < 7)
+    assert (len(together["nodes"]), together["pageInfo"]["hasNextPage"]) == (min(size, 8), size < 8)
     assert [edge["cursor"] for edge in together["edges"][:1]] == [together["pageInfo"]["startCursor"]][: len(together["edges"])]
     for name, part in PARTS.items():
         assert await subjects(part) == {name: together[name]}

@@ -126,6 +126,17 @@ async def test_a_reader_sees_the_targets_of_its_scope_everywhere(trust: Trust, n
         assert [row["againstTarget"] for row in rows] == ["on" if row["pupilId"] in ids else None for row in rows]
 
 
+async def test_whoever_holds_aggregates_internal_counts_every_target_and_sees_none(trust: Trust) -> None:
+    counts, window = {"eligible": 4, "onTarget": 4, "noTarget": 0}, await trust.value("SELECT id::text FROM windows")
+    url = f"/v1/windows/{window}/targetOutcomes?subjectCode=reading&aspect=main&fields=schoolId,eligible,onTarget,noTarget"
+    for grant, rows in ((f"{OAK}=aggregates:internal,windows:read", 1), ("school:100002=aggregates:internal,windows:read", 0)):
+        counter = await trust.client(f"counter {grant}", grant)
+        found = (await counter.get(url)).json()["data"]
+        assert [{name: row[name] for name in counts} for row in found if row["eligible"]] == [counts] * rows
+        assert (await counter.get("/v1/targets")).status_code == 403
+    assert (await _reader(trust, "staff").get(url)).status_code == 403
+
+
 async def test_a_hidden_target_hides_no_other_and_no_304_is_wrong(trust: Trust) -> None:
     vendor, school = trust.made[0], _reader(trust, "school")
     await _aim(vendor, 3, 99, "end-of-year", visibility="school")
@@ -144,17 +155,6 @@ async def test_a_hidden_target_hides_no_other_and_no_304_is_wrong(trust: Trust) 
     await _aim(vendor, 3, 99, "end-of-year", visibility="school")
     shown = (await school.get(f"/v1/pupils/{pupil}/targetHistory?fields=toVisibility")).json()["data"]
     assert shown == [{"toVisibility": "school"}] * 2, "a value of the time when it was staff's stays theirs"
-
-
-async def test_whoever_holds_aggregates_internal_counts_every_target_and_sees_none(trust: Trust) -> None:
-    counts, window = {"eligible": 4, "onTarget": 4, "noTarget": 0}, await trust.value("SELECT id::text FROM windows")
-    url = f"/v1/windows/{window}/targetOutcomes?subjectCode=reading&aspect=main&fields=schoolId,eligible,onTarget,noTarget"
-    for grant, rows in ((f"{OAK}=aggregates:internal,windows:read", 1), ("school:100002=aggregates:internal,windows:read", 0)):
-        counter = await trust.client(f"counter {grant}", grant)
-        found = (await counter.get(url)).json()["data"]
-        assert [{name: row[name] for name in counts} for row in found if row["eligible"]] == [counts] * rows
-        assert (await counter.get("/v1/targets")).status_code == 403
-    assert (await _reader(trust, "staff").get(url)).status_code == 403
 
 
 async def test_a_writer_reads_back_what_it_wrote_and_a_resend_changes_nothing(trust: Trust) -> None:
