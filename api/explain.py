@@ -101,7 +101,8 @@ async def _find_client_id(database: RecordingDatabase, id_or_name: str) -> UUID:
     async with database.without_caller() as connection:
         if client := await clients.find_client(connection, id_or_name):
             return client.id
-        names = [client.name for client in await clients.list_clients(connection) if client.revoked_at is None]
+        found = await clients.list_clients(connection)
+    names = dict.fromkeys(client.name for client in found if client.revoked_at is None)  # several tenants may use one name
     raise DomainError(f"There is no client {id_or_name}. There are: {', '.join(names) or 'none'}.")
 
 

@@ -29,7 +29,24 @@ async def graphql(client: httpx2.AsyncClient, query: str, **variables: Any) -> h
     return await client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
 
 
-OF_TRUSTS = {"trust", "code", "subject", "aspect", "scheme", "schemeVersion", "grade", "window", "client", "grant"}
+OF_TRUSTS = {
+    "trust",
+    "code",
+    "subject",
+    "conjunctionPart",
+    "aspect",
+    "scheme",
+    "schemeVersion",
+    "grade",
+    "commonScale",
+    "crosswalk",
+    "crosswalkGrade",
+    "window",
+    "windowStateChange",
+    "calendarLink",
+    "client",
+    "grant",
+}
 """The resources of which a trust without a school has rows, or nobody owns the rows."""
 
 

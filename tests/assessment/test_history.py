@@ -64,6 +64,7 @@ async def test_history_follows_the_pupils_reach_of_today_and_actors_stay_at_thei
         "scheme": "ks2-scaled-score",
         "grade": 110,
         "basis": "teacher",
+        "visibility": "school",
         "actor": "T7",
     }
     horizon = {"horizon": {"academicYear": "2018-19", "point": "KS2"}}

@@ -142,12 +142,20 @@ async def test_every_url_refuses_alike(place: Place) -> None:
         ("scope", signer.claiming(scope=["schools:read"])),
     ]
     routes = [(route.path, method) for route in place.here.transport.app.routes for method in route.methods or ()]
-    guarded = [(path.replace("{id}", place.client_id), method) for path, method in routes if path.startswith(("/v1", "/graphql"))]
+    unguarded = "/v1/calendars/{secret}"  # calendar programs send no token: the secret is the credential
+    guarded = [
+        (path.replace("{id}", place.client_id), method)
+        for path, method in routes
+        if path.startswith(("/v1", "/graphql")) and path != unguarded
+    ]
     assert len(guarded) > 60
     assert "/graphql" in dict(guarded)
     for i, (path, method) in enumerate(guarded):
         name, token = kinds[i % len(kinds)]
         assert refusal(await place.ask(token, method, path)) == "", f"{method} {path}: {name}"
+    assert {path for path, _ in routes} >= {unguarded}
+    for name, token in kinds:
+        assert (await place.ask(token, "GET", "/v1/calendars/guessed")).status_code == 404, name
 
 
 @pytest.mark.parametrize("kind", ["access", "assertion"])

@@ -10,10 +10,10 @@ async def listed(client: Any, **where: str) -> list[tuple[str, list[str]]]:
     answer = await client.get("/v1/data-issues", params=where)
     assert answer.status_code == 200, answer.text
     rows = answer.json()["data"]
-    shown = (await asked(client, "{ dataIssues { nodes { id kind schoolId pupilIds differing client foundAt } } }"))["dataIssues"][
-        "nodes"
-    ]
+    query = "{ dataIssues { nodes { id kind schoolId pupilIds differing client clientId foundAt } } }"
+    shown = (await asked(client, query))["dataIssues"]["nodes"]
     assert where or shown == rows
+    assert all((row["client"] is None) == (row["clientId"] is None) for row in rows)
     return sorted((row["kind"], row["pupilIds"]) for row in rows)
 
 

@@ -9,7 +9,7 @@ from tests.roster.test_merging import confirmed, merge_body, two_records
 
 SHOWN = (
     "field outcome fromName toName fromUpn toUpn fromDateOfBirth toDateOfBirth fromValue toValue characteristic fromCharacteristic toCharacteristic"
-    " fromFirstDay fromLastDay toFirstDay toLastDay fromLeavingReason toLeavingReason schoolId differing mergedId client actor changedAt pupilId"
+    " fromFirstDay fromLastDay toFirstDay toLastDay fromLeavingReason toLeavingReason schoolId differing mergedId client clientId actor changedAt pupilId"
 )
 OF_PUPIL = f"query ($id: ID!) {{ pupil(id: $id) {{ recordHistory(first: 100) {{ totalCount nodes {{ {SHOWN} }} }} }} }}"
 
@@ -23,7 +23,9 @@ async def read(client: Any, pupil_id: str, **parameters: Any) -> list[dict[str, 
 
 def list_changes(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """The values of each change, but times, clients and the pupil."""
-    return [tuple(value for name, value in row.items() if name not in ("pupilId", "changedAt", "client")) for row in rows]
+    return [
+        tuple(value for name, value in row.items() if name not in ("pupilId", "changedAt", "client", "clientId")) for row in rows
+    ]
 
 
 async def test_every_change_says_when_from_what_to_what_and_by_which_client(small_trust: Trust, vendor: Any) -> None:
@@ -52,6 +54,8 @@ async def test_every_change_says_when_from_what_to_what_and_by_which_client(smal
         ("sameChild", "said", ["upn", "dateOfBirth", "surname"], "staff-7"),
     ]
     assert [row["client"] for row in rows] == ["vendor", *["markbook"] * 2, *["vendor"] * 2, *["markbook"] * 2, *["vendor"] * 3]
+    ids = {name: id_ for name, (id_, _) in small_trust.credentials.items()}
+    assert [row["clientId"] for row in rows] == [ids[row["client"]] for row in rows]
     assert [row["changedAt"] for row in rows] == sorted(row["changedAt"] for row in rows)
     whole = (await vendor.get(f"/v1/pupils/{ann['id']}/recordHistory")).json()["data"]
     told = (await asked(vendor, OF_PUPIL, id=ann["id"]))["pupil"]["recordHistory"]
@@ -132,6 +136,7 @@ async def test_what_is_withdrawn_stays_and_spells_are_reported_at_their_schools(
             "fromCharacteristic": "K",
             "fromFirstDay": "2017-09-01",
             "client": "vendor",
+            "clientId": small_trust.credentials["vendor"][0],
         }
     ]
     new_school = await small_trust.client("elm", f"school:{URNS['Elm']}=all")
@@ -183,6 +188,7 @@ async def test_what_was_stored_before_there_was_a_history_is_filled_in(small_tru
     filled = await read(vendor, ann["id"])
     assert sorted(map(str, list_changes(filled))) == sorted(map(str, list_changes(written)))
     assert [row.get("client") for row in filled] == [None if row["field"] != "sameChild" else "vendor" for row in filled]
+    assert all(("client" in row) == ("clientId" in row) for row in filled)
 
 
 async def test_who_said_same_child_is_reported_where_it_was_said(small_trust: Trust, vendor: Any) -> None:
