@@ -19,7 +19,7 @@ from domain.store.database import Connection, transpose
 from domain.support.suggestions import Suggestions
 from domain.write.checks import Checks
 from domain.write.command import command
-from domain.write.partial import list_readable, require_readable
+from domain.write.partial import is_partial, list_readable, require_readable
 
 BandCode = Annotated[str, Meta(min_length=1, max_length=20)]
 
@@ -164,7 +164,8 @@ async def create_crosswalk(connection: Connection, caller: Caller, crosswalk: Ne
     with checks.attempt():
         version = await _find_version(connection, tenant_id, crosswalk, checks)
     with checks.attempt():
-        bands = await _map_grades(connection, tenant_id, crosswalk, scale, version, checks)
+        grades = [] if version is None else await connection.fetch(_GRADES, tenant_id, version["no"])
+        bands = _map_grades(crosswalk, scale, grades, checks)
     checks.refuse_if_any()
     require_readable(crosswalk)
     crosswalk_id = new_id(CROSSWALK)
@@ -206,28 +207,27 @@ async def _find_version(connection: Connection, tenant_id: UUID, crosswalk: NewC
     return version
 
 
-async def _map_grades(
-    connection: Connection, tenant_id: UUID, crosswalk: NewCrosswalk, scale: Any, version: Any, checks: Checks
-) -> list[tuple[int, str, str | None]]:
-    """Returns number, code and band of each grade that a line names. Adds everything that is wrong with the lines."""
+def _map_grades(crosswalk: NewCrosswalk, scale: Any, grades: Any, checks: Checks) -> list[tuple[int, str, str | None]]:
+    """Returns number, code and band of each grade that a line names. Adds everything that is wrong with the lines; what cannot be
+    read of one hides nothing of the others. `grades` are those of the version, none where it is unknown.
+    """
     bands = [] if scale is None else list(scale["bands"])
-    grades = [] if version is None else await connection.fetch(_GRADES, tenant_id, version["no"])
     by_code = {grade["code"]: grade for grade in grades}
     found: list[tuple[int, str, str | None]] = []
     for i, line in list_readable(crosswalk.grades):
-        if line.band is not None and scale is not None and line.band not in bands:
-            checks.add(Issue(f"/grades/{i}/band", "band-unknown", _describe_bands(line.band, bands)))
-        named = [(name, code) for name, code in _list_codes(line) if version is not None and code not in by_code]
-        for name, code in named:
-            message = f"The scheme has no such grade.{Suggestions().suggest(code, [*by_code])}"
-            checks.add(Issue(f"/grades/{i}/{name}", "grade-unknown", message))
-        if not named and version is not None:
-            found += [
-                (grade["no"], grade["code"], line.band) for grade in _select_grades(line, grades, by_code, f"/grades/{i}", checks)
-            ]
+        with checks.attempt():
+            if line.band is not None and scale is not None and line.band not in bands:
+                checks.add(Issue(f"/grades/{i}/band", "band-unknown", _describe_bands(line.band, bands)))
+        unknown = _list_unknown(line, by_code, f"/grades/{i}") if grades else []
+        checks.add(*unknown)
+        if grades and not unknown and not is_partial(line):
+            selected = _select_grades(line, grades, by_code, f"/grades/{i}", checks)
+            found += [(grade["no"], grade["code"], line.band) for grade in selected]
     times = Counter(code for _, code, _ in found)
     if repeated := [code for code, n in times.items() if n > 1]:
         checks.add(Issue("/grades", "duplicate-grade", f"More than one line has: {', '.join(repeated[:20])}."))
+    for line in crosswalk.grades:  # one that cannot be read may be that of any grade
+        require_readable(line)
     if missing := [grade["code"] for grade in grades if grade["valid"] and grade["code"] not in times]:
         message = (
             f"Each grade that counts needs a line, with band null where it is not mapped. Without one: {', '.join(missing[:20])}."
@@ -236,10 +236,15 @@ async def _map_grades(
     return found
 
 
-def _list_codes(line: MappedGrades) -> list[tuple[str, str]]:
-    """Returns the codes of grades that a line names, each with the name of its field."""
-    named = (("grade", line.grade), ("fromGrade", line.from_grade), ("toGrade", line.to_grade))
-    return [(name, code) for name, code in named if code is not UNSET]
+def _list_unknown(line: MappedGrades, by_code: dict[str, Any], pointer: str) -> list[Issue]:
+    """Returns an issue for each grade that a line names and that there is not; a field that cannot be read names none."""
+    codes = {"grade": "grade", "fromGrade": "from_grade", "toGrade": "to_grade"}
+    named = ((name, getattr(line, attribute, UNSET)) for name, attribute in codes.items())
+    return [
+        Issue(f"{pointer}/{name}", "grade-unknown", f"The scheme has no such grade.{Suggestions().suggest(code, [*by_code])}")
+        for name, code in named
+        if code is not UNSET and code not in by_code
+    ]
 
 
 def _select_grades(line: MappedGrades, grades: Any, by_code: dict[str, Any], pointer: str, checks: Checks) -> list[Any]:

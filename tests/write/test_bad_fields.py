@@ -455,6 +455,10 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
     "create_crosswalk": [
         ({"/scheme": "zzz", "/grades/0/band": "x"}, {"/scheme": "scheme-unknown", "/grades/0/band": "band-unknown"}),
         ({"/grades/0/grade": "x"}, {"/grades/0/grade": "grade-unknown", "/grades": "grades-unmapped"}),
+        (
+            {"/grades": [{"grade": "1", "band": "a"}, {"grade": "x", "band": "x"}]},
+            {"/grades/1/grade": "grade-unknown", "/grades/1/band": "band-unknown"},
+        ),
     ],
     "sign_common_scale": [FROM_IN_PAST],
     "sign_crosswalk": [FROM_IN_PAST],
@@ -564,6 +568,9 @@ NEEDED = {
     "pupil-merge-needed": ("upn",),
     "pupil-conflict": ("upn", "forename", "sameChild"),
     "precondition-failed": ("/into",),
+    "band-unknown": ("/scale",),
+    "grade-unknown": ("/scheme", "/schemeVersion"),
+    "grades-unmapped": ("/scheme", "/schemeVersion"),
 }
 """By the code of a fault that stored data show, what must be read to find it: fields of the same object, or of the head. Who is meant by a row is not known
 where one of its keys cannot be read."""
