@@ -55,7 +55,7 @@ from domain.roster.trusts import memberships, trusts
 from domain.roster.years import academic_year_text
 from domain.support.lru import Lru
 
-statements: Lru[AggregateTemplate, Statement] = Lru("aggregate statements", 2_000_000)
+statements: Lru[AggregateTemplate, Statement] = Lru("aggregate statements", 4_000_000)
 
 
 def compile_aggregate(template: AggregateTemplate) -> Statement:

@@ -44,11 +44,7 @@ def test_the_rate_limit_is_in_every_answer_and_ends_in_429(tight: Server) -> Non
         key = base64.b64encode(tight.secrets["busy"][0].encode()).decode()
         assert first.headers["ratelimit-policy"] == f'"default";q={BURST};w={BURST // RATE};qu="cost";pk=:{key}:'
         assert remaining(first) == BURST - 1
-        assert {answer.status_code for answer in answers} == {
-            400,
-            403,
-            429,
-        }  # the register is empty, so that the client reaches nothing
+        assert {answer.status_code for answer in answers} == {200, 400, 429}  # the register is empty, and is in reach
         wait = int(refused.headers["retry-after"])
         assert wait >= 1
         assert refused.headers["ratelimit"] == f'"default";r=0;t={wait};pk=:{key}:'

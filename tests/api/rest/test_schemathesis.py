@@ -31,6 +31,13 @@ DATA = Path(__file__).parents[2] / "published" / "data"
 SCHOOL = next(school for school in whole_pupils.read(DATA / "ks2-2018.csv") if school.urn == "139721")
 TRUST = "trust:3201"
 CLIENT = "everything"
+OWN = {"trust": {"groupUid": 3201}}
+PARTS = [{"subjects": ["reading"]}, {"subjects": ["maths"]}]
+CONJUNCTION = {"tenant": OWN, "code": "core", "name": "Reading and maths", "combines": PARTS}
+SCALE = {"tenant": OWN, "name": "Ours", "bands": [{"code": "b", "label": "B"}, {"code": "a", "label": "A"}], "expectedFrom": "a"}
+CROSSWALK = {"tenant": OWN, "scheme": "ks2-scaled-score", "grades": [{"fromGrade": "80", "toGrade": "120", "band": "a"}]}
+GRANT = {"target": OWN, "scopes": ["schools:read", "pupils:read"], "purpose": "Shows lists", "approvedBy": "Head"}
+GRANT |= {"expiresAt": "2090-01-01T00:00:00Z"}
 LONGEST_URL = 8000
 CHECKS = [
     not_a_server_error,
@@ -77,6 +84,13 @@ def _fill(client: Any) -> None:
     results.post(client, "/v1/judgements", judgements())
     results.post(client, "/v1/targets", target())
     results.post(client, "/v1/groups", class_list())
+    results.post(client, "/v1/subjects", CONJUNCTION)
+    results.post(client, "/v1/common-scales", SCALE)
+    results.post(client, "/v1/crosswalks", CROSSWALK)
+    school = client.get("/v1/schools", params={"urn": SCHOOL.urn, "fields": "id"}).json()["data"][0]["id"]
+    results.post(client, f"/v1/schools/{school}/calendar-links", {})
+    another = results.post(client, "/v1/clients", {"name": "Class lists", "tenant": OWN})["id"]
+    results.post(client, "/v1/grants", GRANT | {"client": another})
 
 
 def judgements(**changed: Any) -> dict[str, Any]:
