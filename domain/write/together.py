@@ -12,17 +12,15 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import structlog
 from msgspec import UNSET
 
 from domain.access.caller import Caller
-from domain.declare.errors import Busy, DomainError
+from domain.declare.errors import Busy, DomainError, InProgress
 from domain.store.database import Connection, Database, DatabaseUse, SnapshotChanged, database_use
 from domain.store.outages import OutcomeUnknown
-from domain.support.lru import Lru
 from domain.write.batch import Batch
 from domain.write.command import Command
 from domain.write.dry_run import run_dry
@@ -92,17 +90,15 @@ class _Queue:
 
 class WritesTogether:
     """Performs commands, those of single rows together. A queue is of one client (with the scopes of one token), one command and
-    one tenant, so that no client waits for another, except for locks of schools.
+    one school, so that neither another client nor another school waits for what locks this one.
 
-    The tenant is that of the client or, where it reaches several, that to which the school of the row belonged when it was last
-    written.
+    Rows that name their pupil by id and no school share a queue of their tenant.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queues: dict[Hashable, _Queue] = {}
         self._running: set[asyncio.Task[None]] = set()
-        self._tenants: Lru[Hashable, UUID] = Lru("tenants of schools", 1_000_000, weigh=lambda key, value: 300)
 
     def count_waiting(self) -> int:
         """Returns how many requests wait for their transaction."""
@@ -116,7 +112,7 @@ class WritesTogether:
         if school is None:
             return await perform(self._database, command, caller, command_input, dry_run=dry_run, keyed=keyed)
         caller.require({command.operation: command.need})
-        lane = caller.cache_key, command.name, caller.only_tenant or self._tenants.get(school) or school
+        lane = caller.cache_key, command.name, school
         leads = lane not in self._queues
         if leads:
             self._queues[lane] = _Queue(command)
@@ -131,8 +127,6 @@ class WritesTogether:
         finally:
             if leads:
                 self._begin_next(lane)
-        if performed.tenant_id is not None and caller.only_tenant is None:
-            self._tenants.put(school, performed.tenant_id)
         return performed
 
     async def drain(self) -> None:
@@ -176,11 +170,13 @@ class WritesTogether:
             use.times = []
         database_use.set(use)  # this task's own
         answers: Sequence[CommandAnswer | None] = [None] * len(taken)
-        problem: OutcomeUnknown | None = None
+        problem: Busy | None = None
         try:
             answers = await _perform_joined(self._database, command, taken)
-        except OutcomeUnknown as error:
-            problem = error
+        except InProgress:
+            pass
+        except Busy as error:
+            problem = error  # what locks the school for one of them locks it for each
         except DomainError:
             pass
         except Exception as error:
@@ -195,8 +191,10 @@ class WritesTogether:
                     continue
                 if problem is None:
                     each.turn.set_result(answer)
-                else:
+                elif isinstance(problem, OutcomeUnknown):
                     each.turn.set_exception(OutcomeUnknown())
+                else:
+                    each.turn.set_exception(Busy(problem.detail, retry_after=problem.retry_after))
             self._begin_next(lane)
 
 
@@ -239,7 +237,7 @@ async def _perform_joined(database: Database, command: Command, taken: list[Wait
                 stored.append((keyed, msgspec.json.encode(output.drop_values()).decode()))
         if stored:
             await store_answers(connection, caller, command.name, stored, tenant_id or caller.only_tenant)
-        if any(each.turn.cancelled() for each in taken):
+        if any(taken[n].turn.cancelled() for n in chosen):
             raise SnapshotChanged  # it was told that nothing was written
         return answers
 

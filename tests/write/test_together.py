@@ -161,7 +161,7 @@ async def test_graphql_and_rest_wait_together(small_trust: Trust, vendor: Any) -
     assert [counted(answer.json()) for answer in answers[:5]] == [{"created": 1}] * 5
     recorded = [answer.json()["data"]["recordJudgements"] for answer in answers[5:]]
     assert [(each["created"], each["results"][0]["at"]) for each in recorded] == [(1, "/entries/0")] * 5
-    assert len([query for query in small_trust.statements.seen if query.startswith("BEGIN")]) <= 3
+    assert len([query for query in small_trust.statements.seen if query.startswith("BEGIN")]) <= 5
 
 
 async def test_a_receipt_is_of_each_request(small_trust: Trust, vendor: Any) -> None:
@@ -174,11 +174,11 @@ async def test_a_receipt_is_of_each_request(small_trust: Trust, vendor: Any) -> 
     assert sorted(map(tuple, rows)) == [(1, 0, 1, False, True)] + [(1, 1, 0, True, True)] * 4
 
 
-async def test_a_client_of_several_tenants_waits_by_tenant(small_trust: Trust) -> None:
+async def test_a_client_of_several_tenants_waits_by_school(small_trust: Trust) -> None:
     wide = await small_trust.client("wide", "trust:4128=all", f"school:{URNS['Quay']}=all")
     bodies = [batch(school, [judged(n) | {"upn": upn(n), "reference": None}]) for school, n in (("Oak", 1), ("Elm", 20))]
     bodies = [body | {"entries": [{k: v for k, v in body["entries"][0].items() if v is not None}]} for body in bodies]
-    for body in bodies:  # to which tenant a school belongs is learnt
+    for body in bodies:
         await sent(wide, "/v1/judgements", body)
     small_trust.statements.seen.clear()
     many = [
@@ -186,7 +186,7 @@ async def test_a_client_of_several_tenants_waits_by_tenant(small_trust: Trust) -
     ]
     answers = await post_together(wide, "/v1/judgements", many)
     assert [counted(answer.json()) for answer in answers] == [{"created": 1}] * 10
-    assert len([query for query in small_trust.statements.seen if query.startswith("BEGIN")]) == 2
+    assert len([query for query in small_trust.statements.seen if query.startswith("BEGIN")]) == 4
 
 
 async def test_tokens_of_other_scopes_do_not_go_together(small_trust: Trust, vendor: Any) -> None:

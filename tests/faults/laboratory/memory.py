@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.faults.laboratory.processes import private_megabytes, resident_megabytes
 from tests.faults.laboratory.stage import Stage
 
-WORKER_MB, SESSION_MB = 350, 100
+WORKER_MB, SESSION_MB = 350, 260
 """The most that a worker may hold, and a session may have for itself (issue 11)."""
 
 
