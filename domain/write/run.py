@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from uuid import UUID
 
 import msgspec
 from asyncpg import DataError
@@ -30,13 +29,11 @@ T = TypeVar("T")
 class CommandAnswer:
     """The output of a command as JSON.
 
-    `replayed` says whether it was stored for an earlier request with the same Idempotency-Key; `tenant_id` is the tenant whose
-    schools were locked, if any were.
+    `replayed` says whether it was stored for an earlier request with the same Idempotency-Key.
     """
 
     answer: bytes
     replayed: bool = False
-    tenant_id: UUID | None = None
 
 
 class _RolledBack(Exception):
@@ -94,7 +91,7 @@ async def perform(
             stored_answer = msgspec.json.encode(result.drop_values() if isinstance(result, Recorded) else result.drop_secrets())
             written = next((locks.tenant_id for locks in taken), caller.only_tenant)
             await store_answer(connection, caller, command.name, keyed, stored_answer.decode(), written)
-        return CommandAnswer(answer, tenant_id=next((locks.tenant_id for locks in taken), None))
+        return CommandAnswer(answer)
 
     try:
         return await run_in_standing(database, command, caller, work)

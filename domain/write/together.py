@@ -1,10 +1,11 @@
 """Writes rows of several requests in one transaction.
 
-While one transaction of a client writes a single row, its further requests of the same kind wait, and those that wait go
+While one transaction of a client writes a single row of a school, its further requests of the same kind wait, and those that wait go
 together in the next one. So nothing waits for company, and the more requests there are, the less each of them costs.
 
 Each request keeps its own outcome, receipt, stored answer and error. In the common transaction rows are only accepted: a
-request whose row is rejected is performed by itself, and so are all of them if the transaction fails.
+request whose row is rejected is performed by itself, and so are all of them if the transaction fails. Where the school is
+locked by others, or the outcome is unknown, that is the answer to each.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 MAX_TOGETHER = 64
 """Rows of one transaction."""
 MAX_WAITING = 1_000
-"""Requests of one client that wait for their transaction."""
+"""Requests of one queue that wait for their transaction."""
 
 
 @dataclass(eq=False)
@@ -123,11 +124,10 @@ class WritesTogether:
                 return answer
             leads = waiting.leads
         try:
-            performed = await perform(self._database, command, caller, command_input, keyed=keyed)
+            return await perform(self._database, command, caller, command_input, keyed=keyed)
         finally:
             if leads:
                 self._begin_next(lane)
-        return performed
 
     async def drain(self) -> None:
         """Waits until the transactions that run have ended."""
@@ -227,16 +227,16 @@ async def _perform_joined(database: Database, command: Command, taken: list[Wait
                 await each.increment_versions()
         accepted = {n: own for i, n in enumerate(chosen) if (own := split_off(batch, i, taken[n].batch)) is not None}
         await write_receipts(connection, caller, [make_receipt(own) for own in accepted.values()], accepted=True)
-        tenant_id = next((each.tenant_id for each in locks), None)
         stored = []
         for n, own in accepted.items():
             assert command.describe_row is not None
             output, keyed = command.describe_row(own), taken[n].keyed
-            answers[n] = CommandAnswer(msgspec.json.encode(output), tenant_id=tenant_id)
+            answers[n] = CommandAnswer(msgspec.json.encode(output))
             if keyed is not None:
                 stored.append((keyed, msgspec.json.encode(output.drop_values()).decode()))
         if stored:
-            await store_answers(connection, caller, command.name, stored, tenant_id or caller.only_tenant)
+            written = next((each.tenant_id for each in locks), caller.only_tenant)
+            await store_answers(connection, caller, command.name, stored, written)
         if any(taken[n].turn.cancelled() for n in chosen):
             raise SnapshotChanged  # it was told that nothing was written
         return answers
