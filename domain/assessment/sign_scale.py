@@ -11,7 +11,7 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
-from domain.access.reach import IN_FORCE, reaches_sql
+from domain.access.reach import reaches_sql
 from domain.assessment.open_close_window import lock_all_schools
 from domain.declare.errors import Invalid, Issue, NotFound
 from domain.declare.inputs import DryRun, Input, Output, describe
@@ -83,10 +83,8 @@ WHERE v.tenant_id = $1 ORDER BY m.code, v.version, g.no
 """
 _JUDGED = f"""
 SELECT c.scheme_version_no, c.grade_no, sum(c.n) AS n FROM cells c
-WHERE c.tenant_id = $1 AND c.scheme_version_no = ANY ($2) AND EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = $3 AND r.tenant_id = $1 AND r.school_id = c.school_id AND '{Scope.AGGREGATES_INTERNAL}' = ANY (r.scopes)
-        AND {IN_FORCE}
-) GROUP BY 1, 2
+WHERE c.tenant_id = $1 AND c.scheme_version_no = ANY ($2) AND {reaches_sql("$3", "$1", "c.school_id", f"'{Scope.AGGREGATES_INTERNAL}'")}
+GROUP BY 1, 2
 """
 
 

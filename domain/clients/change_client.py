@@ -12,7 +12,7 @@ import asyncpg
 from msgspec import UNSET, Meta, UnsetType, structs
 
 from domain.access.caller import Caller
-from domain.access.reach import IN_FORCE
+from domain.access.reach import reaches_sql
 from domain.clients.clients import MAX_NAME, MAX_ORIGINS, find_origin_issues, make_name_error
 from domain.clients.revocations import note_client
 from domain.clients.secrets import make_secret
@@ -21,7 +21,7 @@ from domain.declare.ids import NIL, new_id, parse_id
 from domain.declare.inputs import DryRun, Input, Output, Text, Warnings, describe
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT
-from domain.roster.tenant_ref import TenantRef, find_tenant
+from domain.roster.tenant_ref import TenantRef, find_tenant, list_tenants
 from domain.store.database import Connection
 from domain.write.action import Action
 from domain.write.checks import Checks
@@ -97,13 +97,9 @@ async def create_client(connection: Connection, caller: Caller, client: NewClien
     require_readable(client)
     client_id, (secret, digest) = new_id(CLIENT), make_secret()
     name = client.name.strip()
-    try:
-        is_made = await connection.fetchval(
-            "SELECT make_client($1, $2, $3, $4, $5)", client_id, tenant_id, name, [*dict.fromkeys(client.origins)], digest
-        )
-    except asyncpg.InsufficientPrivilegeError:
-        raise refuse_now() from None
-    if not is_made:
+    arguments = client_id, tenant_id, name, [*dict.fromkeys(client.origins)], digest
+    (made,) = await run_as_owner(connection, "SELECT make_client($1, $2, $3, $4, $5) AS is_made", *arguments)
+    if not made["is_made"]:
         raise make_name_error(name)
     return ClientSecret(id=str(client_id), name=name, client_secret=None if is_dry_run() else secret)
 
@@ -124,12 +120,9 @@ async def rotate_client_secret(connection: Connection, caller: Caller, action: A
         message = "The client holds more than the caller, who would get it with the secret. Revoke the client, or let the operator rotate the secret."
         raise Forbidden(message, code="client-holds-more")
     secret, digest = make_secret()
-    try:
-        overlap = timedelta(hours=action.fields.overlap_hours)
-        await connection.execute("SELECT rotate_client($1, $2, $3)", action.id, digest, overlap)
-        await note_client(connection, action.id)
-    except asyncpg.InsufficientPrivilegeError:
-        raise refuse_now() from None
+    overlap = timedelta(hours=action.fields.overlap_hours)
+    await run_as_owner(connection, "SELECT rotate_client($1, $2, $3)", action.id, digest, overlap)
+    await note_client(connection, action.id)
     return ClientSecret(id=str(action.id), name=client["name"], client_secret=None if is_dry_run() else secret)
 
 
@@ -138,26 +131,26 @@ async def revoke_client(connection: Connection, caller: Caller, ref: ClientRef) 
     """Revoke a client of the trust or school, for good: it gets no token, and reaches nothing from its next request on. Its name is free again."""
     client = await _find_client(connection, caller, parse_id(ref.id))
     client_id = UUID(str(client["id"]))
-    try:
-        rows = await connection.fetch("SELECT end_client AS id FROM end_client($1) ORDER BY 1", client_id)
-    except asyncpg.InsufficientPrivilegeError:
-        raise refuse_now() from None
+    rows = await run_as_owner(connection, "SELECT end_client AS id FROM end_client($1) ORDER BY 1", client_id)
     await note_client(connection, client_id)
     return ClientEnd(id=ref.id, name=client["name"], unconfirmed_grants=[str(row["id"]) for row in rows])
 
 
-def refuse_now() -> Forbidden:
-    """Returns the error where the caller's own grants have changed since they were checked."""
-    return Forbidden("The grants of this client have just changed. GET /v1/me lists them.", code="grants-changed")
+async def run_as_owner(connection: Connection, statement: str, *values: Any) -> list[Any]:
+    """Runs a function of the owner. Raises Forbidden where it refuses what was allowed when it was checked: the caller's own grants
+    have changed since."""
+    try:
+        return list(await connection.fetch(statement, *values))
+    except asyncpg.InsufficientPrivilegeError:
+        message = "The grants of this client have just changed. GET /v1/me lists them."
+        raise Forbidden(message, code="grants-changed") from None
 
 
 _IS_NAMED = "SELECT true FROM own_clients WHERE tenant_id = $1 AND name = $2 AND revoked_at IS NULL"
 _FIND = f"""
-SELECT c.id, c.name, c.auth_method, c.revoked_at FROM own_clients c WHERE c.id = $2 AND EXISTS (
-    SELECT FROM reach r WHERE r.client_id = $1 AND r.tenant_id = c.tenant_id AND r.school_id = c.tenant_id AND $3 = ANY (r.scopes) AND {IN_FORCE}
-)
+SELECT c.id, c.name, c.auth_method, c.revoked_at FROM own_clients c
+WHERE c.id = $2 AND {reaches_sql("$1", "c.tenant_id", "c.tenant_id", "$3")}
 """
-_TENANTS = f"SELECT DISTINCT tenant_id FROM reach r WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND r.school_id = r.tenant_id AND {IN_FORCE} LIMIT 2"
 
 
 async def _find_client(connection: Connection, caller: Caller, client_id: UUID | None) -> Any:
@@ -171,12 +164,12 @@ async def _find_client(connection: Connection, caller: Caller, client_id: UUID |
 async def _find_tenant(connection: Connection, caller: Caller, client: NewClient, checks: Checks) -> UUID:
     """Returns the tenant that the request names or, where it names none, the only one over which the caller holds clients:write,
     the installation among them. Adds an issue where it is none or not clear, and returns the only one for the other checks alone."""
-    rows = await connection.fetch(_TENANTS, caller.client_id, Scope.CLIENTS_WRITE.value)
-    only = UUID(str(rows[0]["tenant_id"])) if len(rows) == 1 else NIL
+    tenant_ids = await list_tenants(connection, caller, Scope.CLIENTS_WRITE)
+    only = tenant_ids[0] if len(tenant_ids) == 1 else NIL
     with checks.attempt():
         if client.tenant is not UNSET:
             return await find_tenant(connection, caller, Scope.CLIENTS_WRITE, client.tenant, "/tenant")
-        if len(rows) != 1:
+        if len(tenant_ids) != 1:
             message = "Name the trust or school whose client it is: this client holds clients:write over none or several."
             checks.add(Issue("/tenant", "required", message))
     return only

@@ -10,14 +10,13 @@ from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
-import asyncpg
 from msgspec import UNSET, UnsetType
 
 from domain.access.caller import Caller
-from domain.access.reach import IN_FORCE
+from domain.access.reach import IN_FORCE, reaches_sql
 from domain.assessment.tenant_setup import prepare_tenant
-from domain.clients.change_client import refuse_now
-from domain.clients.grants import Kind, Target, make_over_error, make_unconfirmed_error
+from domain.clients.change_client import run_as_owner
+from domain.clients.grants import Kind, Target, make_confirmed_error, make_over_error, make_unconfirmed_error
 from domain.clients.revocations import note_grants
 from domain.declare.errors import Conflict, Invalid, Issue, NotFound, make_invalid
 from domain.declare.ids import NIL, new_id, parse_id
@@ -25,7 +24,7 @@ from domain.declare.inputs import DryRun, Input, Instant, LongText, Output, Rule
 from domain.declare.scopes import NEVER_GIVEN, Scope
 from domain.declare.type_numbers import GRANT
 from domain.roster.school_refs import SchoolRef, find_school
-from domain.roster.tenant_ref import TenantRef, TrustRef, find_tenant
+from domain.roster.tenant_ref import TenantRef, TrustRef, check_one_tenant, find_tenant
 from domain.store.database import Connection
 from domain.support.suggestions import Suggestions
 from domain.write.action import Action
@@ -34,14 +33,10 @@ from domain.write.command import command
 from domain.write.partial import Unreadable, list_readable, require_readable
 
 
-def _check_one_target(ref: Any) -> str | None:
-    return "Name exactly one of trust and school" if (ref.trust is UNSET) == (ref.school is UNSET) else None
-
-
 class GrantTarget(RuledInput, kw_only=True):
     """A trust as a whole, or one school."""
 
-    rules = (_check_one_target,)
+    rules = (check_one_tenant,)
 
     trust: TrustRef | UnsetType = UNSET
     school: SchoolRef | UnsetType = UNSET
@@ -142,7 +137,7 @@ async def create_grant(connection: Connection, caller: Caller, grant: NewGrant) 
     require_readable(grant)
     await prepare_tenant(connection, tenant_id)
     grant_id, scopes = new_id(GRANT), list(dict.fromkeys(scope for _, scope in names))
-    await _run(
+    await run_as_owner(
         connection,
         "SELECT give_grant($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         *(grant_id, UUID(grant.client), tenant_id, school_id, sorted(scopes), grant.purpose, grant.kind),
@@ -174,7 +169,9 @@ async def narrow_grant(connection: Connection, caller: Caller, action: Action[Gr
     require_readable(action.fields)
     kept = sorted({scope for _, scope in names}) or grant["scopes"]
     until = None if action.fields.expires_at is UNSET else action.fields.expires_at
-    rows = await _run(connection, "SELECT narrow_grant AS id FROM narrow_grant($1, $2, $3) ORDER BY 1", action.id, kept, until)
+    rows = await run_as_owner(
+        connection, "SELECT narrow_grant AS id FROM narrow_grant($1, $2, $3) ORDER BY 1", action.id, kept, until
+    )
     await note_grants(connection, [action.id])
     return await _describe(connection, action.id, rows)
 
@@ -195,7 +192,7 @@ async def extend_grant(connection: Connection, caller: Caller, action: Action[Gr
             await _check_holding(connection, caller, grant, until)
     checks.refuse_if_any()
     require_readable(action.fields)
-    await _run(connection, "SELECT extend_grant($1, $2)", action.id, action.fields.expires_at)
+    await run_as_owner(connection, "SELECT extend_grant($1, $2)", action.id, action.fields.expires_at)
     return await _describe(connection, action.id)
 
 
@@ -203,7 +200,7 @@ async def extend_grant(connection: Connection, caller: Caller, action: Action[Gr
 async def end_grant(connection: Connection, caller: Caller, ref: GrantRef) -> GrantNow:
     """End one grant, at once, for tokens that are out too. The client's other grants stay. It cannot be taken back: give another."""
     grant_id = UUID(str((await _find_grant(connection, caller, parse_id(ref.id)))["id"]))
-    rows = await _run(connection, "SELECT end_grant AS id FROM end_grant($1) ORDER BY 1", grant_id)
+    rows = await run_as_owner(connection, "SELECT end_grant AS id FROM end_grant($1) ORDER BY 1", grant_id)
     await note_grants(connection, [grant_id])
     return await _describe(connection, grant_id, rows)
 
@@ -215,18 +212,10 @@ async def confirm_grant(connection: Connection, caller: Caller, ref: GrantRef) -
     grant = await _find_grant(connection, caller, grant_id)
     _refuse_over(grant)
     if grant["confirm_by"] is None:
-        raise Conflict("The grant awaits no confirmation.", code="grant-confirmed")
+        raise make_confirmed_error()
     await _check_holding(connection, caller, grant, grant["approved_until"])
-    await _run(connection, "SELECT confirm_grant($1)", grant_id)
+    await run_as_owner(connection, "SELECT confirm_grant($1)", grant_id)
     return await _describe(connection, grant_id)
-
-
-async def _run(connection: Connection, statement: str, *values: Any) -> list[Any]:
-    """Runs a function of the owner. Raises Forbidden where it refuses what was allowed when it was checked."""
-    try:
-        return list(await connection.fetch(statement, *values))
-    except asyncpg.InsufficientPrivilegeError:
-        raise refuse_now() from None
 
 
 async def _find_target(connection: Connection, caller: Caller, target: GrantTarget) -> tuple[UUID, UUID]:
@@ -321,9 +310,8 @@ async def _check_holding(connection: Connection, caller: Caller, grant: Any, unt
 
 
 _FIND = f"""
-SELECT v.*, g.approved_until, now() AS now FROM given_grants v JOIN grants g ON g.id = v.id WHERE v.id = $2 AND EXISTS (
-    SELECT FROM reach r WHERE r.client_id = $1 AND r.tenant_id = v.tenant_id AND r.school_id = v.school_id AND $3 = ANY (r.scopes) AND {IN_FORCE}
-)
+SELECT v.*, g.approved_until, now() AS now FROM given_grants v JOIN grants g ON g.id = v.id
+WHERE v.id = $2 AND {reaches_sql("$1", "v.tenant_id", "v.school_id", "$3")}
 """
 
 

@@ -218,7 +218,7 @@ async def confirm_grant(connection: Connection, grant_id: UUID) -> None:
     Conflict where it has ended or awaits no confirmation."""
     grant = await _lock_grant(connection, grant_id)
     if grant.confirm_by is None:
-        raise Conflict("The grant awaits no confirmation.", code="grant-confirmed")
+        raise make_confirmed_error()
     changes = "expires_at = g.approved_until, approved_until = NULL, confirm_by = NULL, given_by = NULL"
     await _change_grant(connection, grant_id, changes, takes=False)
 
@@ -228,18 +228,29 @@ def make_unconfirmed_error() -> Conflict:
     return Conflict("The client that gave the grant has ended. Confirm the grant first.", code="grant-unconfirmed")
 
 
+def make_confirmed_error() -> Conflict:
+    """Returns the error of a grant whose giver has not ended."""
+    return Conflict("The grant awaits no confirmation.", code="grant-confirmed")
+
+
 def make_over_error() -> Conflict:
     """Returns the error of a grant that has ended or expired: whoever approves it again makes a new one."""
     return Conflict("The grant has ended. Add a new one.", code="grant-over")
 
 
-async def _lock_grant(connection: Connection, grant_id: UUID) -> Grant:
-    """Locks the client of a grant that has not ended, as whoever derives its reach does, and returns the grant. Raises NotFound
-    and Conflict."""
-    client_id = await connection.fetchval("SELECT client_id FROM grants WHERE id = $1", grant_id)
+async def _lock_client_of(connection: Connection, grant_id: UUID) -> UUID:
+    """Locks the client of a grant, and returns its id. Raises NotFound."""
+    client_id: UUID | None = await connection.fetchval("SELECT client_id FROM grants WHERE id = $1", grant_id)
     if client_id is None:
         raise NotFound
     await lock_client(connection, client_id)
+    return client_id
+
+
+async def _lock_grant(connection: Connection, grant_id: UUID) -> Grant:
+    """Locks the client of a grant that has not ended, as whoever derives its reach does, and returns the grant. Raises NotFound
+    and Conflict."""
+    await _lock_client_of(connection, grant_id)
     (row,) = await connection.fetch(f"{_GRANTS} WHERE g.id = $1", grant_id)
     grant = Grant(**row)
     if has_ended(grant):
@@ -252,10 +263,7 @@ async def _change_grant(connection: Connection, grant_id: UUID, changes: str, *v
 
     What `takes` something away is noted for the ledger."""
     async with connection.transaction():
-        client_id = await connection.fetchval("SELECT client_id FROM grants WHERE id = $1", grant_id)
-        if client_id is None:
-            raise NotFound
-        await lock_client(connection, client_id)
+        client_id = await _lock_client_of(connection, grant_id)
         await connection.execute(f"UPDATE grants g SET {changes} WHERE id = $1", grant_id, *values)
         if takes:
             await note_grants(connection, [grant_id])

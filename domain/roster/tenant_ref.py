@@ -29,14 +29,14 @@ class TrustRef(RuledInput, kw_only=True):
     group_uid: str | int | UnsetType = UNSET
 
 
-def _check_one_tenant(ref: Any) -> str | None:
+def check_one_tenant(ref: Any) -> str | None:
     return "Name exactly one of trust and school" if (ref.trust is UNSET) == (ref.school is UNSET) else None
 
 
 class TenantRef(RuledInput, kw_only=True):
     """Whoever controls the data: a trust, or a school that has none."""
 
-    rules = (_check_one_tenant,)
+    rules = (check_one_tenant,)
 
     trust: TrustRef | UnsetType = UNSET
     school: SchoolRef | UnsetType = UNSET
@@ -70,9 +70,14 @@ async def find_tenant(connection: Connection, caller: Caller, scope: Scope, ref:
     return school.id
 
 
-_ONLY_TENANT = f"""
+_TENANTS = f"""
 SELECT DISTINCT r.tenant_id FROM reach r WHERE r.client_id = $1 AND $2 = ANY (r.scopes) AND r.school_id = r.tenant_id AND {IN_FORCE} LIMIT 2
 """
+
+
+async def list_tenants(connection: Connection, caller: Caller, scope: Scope) -> list[UUID]:
+    """Returns the tenants over which the caller holds the scope as a whole, the installation among them; two where there are more."""
+    return [UUID(str(row["tenant_id"])) for row in await connection.fetch(_TENANTS, caller.client_id, scope.value)]
 
 
 async def find_named_tenant(connection: Connection, caller: Caller, scope: Scope, named: Any, checks: Checks) -> UUID:
@@ -82,7 +87,7 @@ async def find_named_tenant(connection: Connection, caller: Caller, scope: Scope
     """
     with checks.attempt():
         return await find_tenant(connection, caller, scope, named.tenant, "/tenant")
-    rows = await connection.fetch(_ONLY_TENANT, caller.client_id, scope.value)
-    if len(rows) != 1:
+    tenant_ids = await list_tenants(connection, caller, scope)
+    if len(tenant_ids) != 1:
         checks.refuse()
-    return UUID(str(rows[0]["tenant_id"]))
+    return tenant_ids[0]
