@@ -28,9 +28,9 @@ from api.commands.grants import (
     Purpose,
     add_grant,
     describe_grant,
+    find_client,
     print_unconfirmed,
-    read_expiry,
-    read_kind,
+    read_terms,
 )
 from domain.clients import clients, grants
 from domain.declare.ids import NIL
@@ -85,8 +85,7 @@ def create_client(
 
     async def work(connection: Any) -> tuple[UUID, str | None, int]:
         requests = [grants.parse_grant(text) for text in grant or ()]
-        terms: dict[str, Any] = {"purpose": purpose, "approved_by": approved_by, "agreement_version": agreement}
-        terms |= {"expires_at": read_expiry(expires), "kind": read_kind(kind)}
+        terms = read_terms(purpose, approved_by, agreement, expires, kind)
         keys = json.loads(jwks.read_text()) if jwks else None
         method: clients.AuthMethod = "private_key_jwt" if jwks else "client_secret"
         tenant_id = await grants.find_tenant_of(connection, grants.parse_grant(f"{tenant}=all")) if tenant else NIL
@@ -126,7 +125,7 @@ def show_client(name: ClientName) -> None:
     """Show one client with all of its grants, those that have ended too."""
 
     async def work(connection: Any) -> tuple[clients.Client, list[grants.Grant]]:
-        client = await _find_client(connection, name)
+        client = await find_client(connection, name)
         return client, await grants.list_grants(connection, client.id)
 
     _print_client(*run_as_operator(work), everything=True)
@@ -141,7 +140,7 @@ def set_client_origins(
     """Set the origins of a client's browser apps or, without origins, show them."""
 
     async def work(connection: Any) -> tuple[str, list[str]]:
-        client = await _find_client(connection, name)
+        client = await find_client(connection, name)
         if origins or none:
             await clients.set_origins(connection, client.id, origins or [])
         return client.name, origins or [] if origins or none else list(client.origins)
@@ -162,7 +161,7 @@ def rotate_client_secret(
     overlap = timedelta(hours=overlap_hours)
 
     async def work(connection: Any) -> tuple[UUID, str]:
-        client = await _find_client(connection, name)
+        client = await find_client(connection, name)
         secret = await clients.rotate_secret(connection, client.id, overlap)
         write_credentials(client.id, secret, output)
         return client.id, secret
@@ -180,16 +179,12 @@ def revoke_client(name: ClientName) -> None:
     30 days unless they are confirmed."""
 
     async def work(connection: Any) -> Sequence[UUID]:
-        client = await _find_client(connection, name)
+        client = await find_client(connection, name)
         return await clients.revoke_client(connection, client.id)
 
     unconfirmed = run_as_operator(work)
     console.print(f"{escape(name)} is revoked.", soft_wrap=True)
     print_unconfirmed(unconfirmed)
-
-
-async def _find_client(connection: Any, name: str) -> clients.Client:
-    return await clients.find_client(connection, name) or fail(f"There is no client {escape(name)}.")
 
 
 def _print_client(client: clients.Client, client_grants: list[grants.Grant], *, everything: bool) -> None:

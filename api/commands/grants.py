@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, get_args
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.markup import escape
@@ -12,11 +11,11 @@ from rich.markup import escape
 from api.commands.console import console, fail, format_count, run_as_operator
 from domain.clients import clients, grants
 from domain.declare.ids import parse_id
+from domain.support.clock import ENGLAND
 
 grant_commands = typer.Typer(
     no_args_is_help=True, help="What a client may do, and where: one grant added, narrowed, extended, ended or confirmed."
 )
-LONDON = ZoneInfo("Europe/London")
 NO_EXPIRY = "Its grants do not expire, since no --expires was given."
 
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id, as `grant list` shows it.")]
@@ -39,7 +38,7 @@ def read_expiry(text: str | None) -> datetime | None:
         return None
     try:
         if len(text) == len("2027-08-31"):
-            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), LONDON)
+            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), ENGLAND)
         instant = datetime.fromisoformat(text)
         if instant.tzinfo is None:
             raise ValueError
@@ -54,6 +53,22 @@ def read_kind(text: str | None) -> grants.Kind | None:
     if text is None:
         return None
     return next((kind for kind in kinds if kind == text), None) or fail(f"--kind is one of {', '.join(kinds)}.")
+
+
+def read_terms(purpose: str, approved_by: str, agreement: str | None, expires: str | None, kind: str | None) -> dict[str, Any]:
+    """Returns the terms of a grant, as `approve_grant` takes them. Exits with an error for a text that is none."""
+    return {
+        "purpose": purpose,
+        "approved_by": approved_by,
+        "agreement_version": agreement,
+        "expires_at": read_expiry(expires),
+        "kind": read_kind(kind),
+    }
+
+
+async def find_client(connection: Any, id_or_name: str) -> clients.Client:
+    """Returns a client. Exits with an error where there is none."""
+    return await clients.find_client(connection, id_or_name) or fail(f"There is no client {escape(id_or_name)}.")
 
 
 async def add_grant(connection: Any, client_id: UUID, request: grants.GrantRequest, terms: dict[str, Any]) -> UUID:
@@ -83,9 +98,8 @@ def add(
     """Add a grant to a client. Those that it has stay."""
 
     async def work(connection: Any) -> tuple[UUID, str, int]:
-        found = await clients.find_client(connection, client) or fail(f"There is no client {escape(client)}.")
-        terms: dict[str, Any] = {"purpose": purpose, "approved_by": approved_by, "agreement_version": agreement}
-        terms |= {"expires_at": read_expiry(expires), "kind": read_kind(kind)}
+        found = await find_client(connection, client)
+        terms = read_terms(purpose, approved_by, agreement, expires, kind)
         grant_id = await add_grant(connection, found.id, grants.parse_grant(grant), terms)
         return grant_id, found.name, await clients.count_schools_in_reach(connection, found.id)
 
@@ -113,8 +127,7 @@ def list_all(
         elif client is None:
             found = [grant for client_id in names for grant in await grants.list_grants(connection, client_id)]
         else:
-            named = await clients.find_client(connection, client) or fail(f"There is no client {escape(client)}.")
-            found = await grants.list_grants(connection, named.id)
+            found = await grants.list_grants(connection, (await find_client(connection, client)).id)
         return [(names[grant.client_id], grant) for grant in found if everything or not grants.has_ended(grant)]
 
     for name, grant in run_as_operator(work):
@@ -201,7 +214,7 @@ def describe_grant(grant: grants.Grant) -> str:
     """Returns a grant as a line of a list."""
     dates = [
         f"since {grant.starts_at:%Y-%m-%d}",
-        f"until {grant.expires_at.astimezone(LONDON):%Y-%m-%d %H:%M}" if grant.expires_at else "",
+        f"until {grant.expires_at.astimezone(ENGLAND):%Y-%m-%d %H:%M}" if grant.expires_at else "",
         f"ended {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else "",
         "to be confirmed" if grant.confirm_by else "",
     ]
