@@ -60,7 +60,7 @@ _READS_TENANT = (
 _TRUST = f"SELECT t.id AS tenant_id, t.name FROM trusts t WHERE t.id = $2 AND {_READS_TENANT.format('t.id')}"
 _SCHOOL = f"SELECT s.tenant_id, s.id AS school_id, s.name FROM schools s WHERE s.id = $2 AND {reaches_sql('$1', 's.tenant_id', 's.id', '$3')}"
 _WINDOWS = f"""
-SELECT w.id, w.code, w.name, w.academic_year, COALESCE(w.season, {season_sql("w.census_on")}) AS season, {state_sql("$3::timestamptz")} AS state,
+SELECT w.id, w.code, w.name, w.academic_year, {season_sql("w")} AS season, {state_sql("$3::timestamptz")} AS state,
     w.statutory, w.census_on, w.opens_at, w.closes_at, w.accept_until, w.version
 FROM windows w WHERE w.tenant_id = $1 AND ($2::uuid IS NULL OR EXISTS (
     SELECT 1 FROM pins p WHERE p.tenant_id = $1 AND p.window_no = w.no AND p.school_id = $2

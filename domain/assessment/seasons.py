@@ -35,10 +35,11 @@ def derive_season(w: Any) -> ColumnElement[Any]:
     return func.coalesce(w.season, of_day, type_=Text)
 
 
-def season_sql(census_on: str) -> str:
-    """Returns the season of a census day as SQL text."""
+def season_sql(w: str) -> str:
+    """Returns `derive_season` as SQL text, for the alias of a row."""
+    census_on = f"{w}.census_on"
     end_of_spring = "{}, {}".format(*find_usual_day("spring"))
     return (
-        f"CASE WHEN extract(month FROM {census_on}) >= {FIRST_MONTH_OF_YEAR} THEN 'autumn'"
-        f" WHEN ({census_on}) <= make_date(extract(year FROM {census_on})::int, {end_of_spring}) THEN 'spring' ELSE 'summer' END"
+        f"COALESCE({w}.season, CASE WHEN extract(month FROM {census_on}) >= {FIRST_MONTH_OF_YEAR} THEN 'autumn'"
+        f" WHEN {census_on} <= make_date(extract(year FROM {census_on})::int, {end_of_spring}) THEN 'spring' ELSE 'summer' END)"
     )

@@ -121,8 +121,8 @@ def check_season(season: Any, census_on: Any) -> list[Issue]:
 
 
 _FORMER = f"""
-SELECT purpose, audience, decision FROM windows
-WHERE tenant_id = $1 AND template IS NOT DISTINCT FROM $2 AND COALESCE(season, {season_sql("census_on")}) = $3 ORDER BY census_on DESC, no DESC LIMIT 1
+SELECT purpose, audience, decision FROM windows w
+WHERE tenant_id = $1 AND template IS NOT DISTINCT FROM $2 AND {season_sql("w")} = $3 ORDER BY census_on DESC, no DESC LIMIT 1
 """
 
 

@@ -25,7 +25,7 @@ from domain.access.reach import rows_of_pupil, rows_of_school
 from domain.assessment.code_lists import TARGET_BASIS, TARGET_VISIBILITY
 from domain.assessment.schemes import column_of_grade
 from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
-from domain.assessment.target_visibility import OR_SCOPES, sees_target
+from domain.assessment.target_visibility import OR_SCOPES, SeenNow, sees_target
 from domain.assessment.targets import HORIZON_POINT, targets
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
@@ -63,12 +63,6 @@ class _Before:
     tenant_id, scheme_version_no, grade_no = c.tenant_id, c.before_scheme_version_no, c.before_grade_no
 
 
-class _Now:
-    """The columns of a row that say who sees the target now."""
-
-    tenant_id, school_id, pupil_id, client_id, visibility = c.tenant_id, c.school_id, c.pupil_id, c.client_id, c.visibility_now
-
-
 _OUTCOMES = ("created", "updated", "locked", "unlocked")
 _outcome: Any = case(
     (c.before_scheme_version_no.is_(None), literal_column("'created'", Text)),
@@ -87,7 +81,7 @@ TARGET_CHANGES = Resource(
     source=target_changes,
     scope=Scope.TARGETS_READ,
     or_scopes=OR_SCOPES,
-    visibility=lambda has_everywhere: and_(sees_target(c, has_everywhere), sees_target(_Now, has_everywhere)),
+    visibility=lambda has_everywhere: and_(sees_target(c, has_everywhere), sees_target(SeenNow(c), has_everywhere)),
     order=("tenant_id", "id", "version"),
     reach=rows_of_pupil(c.tenant_id, c.school_id, c.pupil_id),
     fields={

@@ -17,6 +17,14 @@ OR_SCOPES = (Scope.TARGETS_STAFF, Scope.TARGETS_FAMILY, Scope.TARGETS_WRITE)
 """The scopes that read targets in place of targets:read, each its own."""
 
 
+class SeenNow:
+    """The columns of a former value, `row`, that say who sees the target now."""
+
+    def __init__(self, row: Any) -> None:
+        self.tenant_id, self.school_id, self.pupil_id, self.client_id = row.tenant_id, row.school_id, row.pupil_id, row.client_id
+        self.visibility = row.visibility_now
+
+
 def _has_nowhere(scope: Scope | None) -> bool:
     return False
 

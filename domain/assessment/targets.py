@@ -32,7 +32,7 @@ from domain.assessment.horizons import find_horizon_date
 from domain.assessment.scheme_versions import versions
 from domain.assessment.schemes import column_of_grade, schemes
 from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subjects
-from domain.assessment.target_visibility import OR_SCOPES, sees_target
+from domain.assessment.target_visibility import OR_SCOPES, SeenNow, sees_target
 from domain.declare.arguments import Argument
 from domain.declare.resource import Field, Filter, Link, Resource, declare_view
 from domain.declare.scopes import Scope
@@ -95,16 +95,8 @@ def _is_nearest(row: Any) -> ColumnElement[bool]:
     return is_nearest
 
 
-class _SeenNow:
-    """The columns of a former value that say who sees the target now."""
-
-    def __init__(self, row: Any) -> None:
-        self.tenant_id, self.school_id, self.pupil_id, self.client_id = row.tenant_id, row.school_id, row.pupil_id, row.client_id
-        self.visibility = row.visibility_now
-
-
 def _stood_and_is_seen(row: Any, day: ColumnElement[Any]) -> ColumnElement[bool]:
-    return holds_on(row, day) & sees_target(_SeenNow(row))
+    return holds_on(row, day) & sees_target(SeenNow(row))
 
 
 def _scheme_code() -> ColumnElement[Any]:

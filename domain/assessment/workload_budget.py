@@ -25,7 +25,7 @@ WITH collected AS (
     FROM unnest($5::smallint[], $6::smallint[], $7::uuid[]) AS l (subject_no, aspect_no, school_id)
     JOIN schools s ON s.tenant_id = $1 AND l.school_id IN (s.id, $1) CROSS JOIN unnest($4::text[]) AS y (year_group)
     UNION ALL
-    SELECT p.school_id, y.year_group, COALESCE(w.season, {season_sql("w.census_on")}), p.subject_no, p.aspect_no, w.no
+    SELECT p.school_id, y.year_group, {season_sql("w")}, p.subject_no, p.aspect_no, w.no
     FROM windows w JOIN pins p ON p.tenant_id = $1 AND p.window_no = w.no CROSS JOIN unnest(w.year_groups) AS y (year_group)
     WHERE w.tenant_id = $1 AND w.academic_year = $2 AND NOT w.statutory AND w.no <> $8 AND y.year_group = ANY ($4)
 ), points AS (
