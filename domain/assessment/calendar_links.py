@@ -4,8 +4,6 @@ The secret is 256 random bits, of which the hash alone is stored. A link ends wh
 there.
 """
 
-import hashlib
-import secrets
 from typing import Any, Self
 from uuid import UUID
 
@@ -25,6 +23,7 @@ from domain.declare.type_numbers import CALENDAR_LINK
 from domain.roster.schools import schools
 from domain.store.database import Connection, Database
 from domain.store.metadata import metadata
+from domain.support.keys import hash_secret, make_secret
 from domain.write.action import Action
 from domain.write.command import command
 from domain.write.dry_run import is_dry_run
@@ -107,8 +106,8 @@ async def create_school_calendar_link(connection: Connection, caller: Caller, ac
 
 
 async def _make(connection: Connection, caller: Caller, of: CalendarOf) -> CalendarLinkNow:
-    link_id, secret = new_id(CALENDAR_LINK), secrets.token_urlsafe(32)
-    await connection.execute(_INSERT, of.tenant_id, link_id, of.school_id, caller.client_id, _hash(secret))
+    link_id, (secret, digest) = new_id(CALENDAR_LINK), make_secret()
+    await connection.execute(_INSERT, of.tenant_id, link_id, of.school_id, caller.client_id, digest)
     path = UNSET if is_dry_run() else f"/v1/calendars/{secret}"
     return CalendarLinkNow(id=str(link_id), path=path, revoked=False)
 
@@ -130,14 +129,10 @@ _FIND = "SELECT tenant_id, school_id, client_id FROM find_calendar_link($1)"
 async def read_linked_calendar(database: Database, secret: str) -> tuple[CalendarOf, list[Any]]:
     """Returns the calendar that a secret leads to, as its maker reads it. Raises NotFound where it leads to none any more."""
     async with database.without_caller() as connection:
-        link = await connection.fetchrow(_FIND, _hash(secret))
+        link = await connection.fetchrow(_FIND, hash_secret(secret))
     if link is None:
         raise NotFound()
     client_id: UUID = link["client_id"]
     if link["school_id"] is not None:
         return await read_calendar(database, client_id, "school", link["school_id"])
     return await read_calendar(database, client_id, "trust", link["tenant_id"])
-
-
-def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()

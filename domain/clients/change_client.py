@@ -15,7 +15,6 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.clients.clients import MAX_NAME, MAX_ORIGINS, find_origin_issues, make_name_error
 from domain.clients.revocations import note_client
-from domain.clients.secrets import make_secret
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound
 from domain.declare.ids import NIL, new_id, parse_id
 from domain.declare.inputs import DryRun, Input, Output, Text, Warnings, describe
@@ -23,6 +22,7 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CLIENT
 from domain.roster.tenant_ref import TenantRef, find_tenant, list_tenants
 from domain.store.database import Connection
+from domain.support.keys import make_secret
 from domain.write.action import Action
 from domain.write.checks import Checks
 from domain.write.command import command

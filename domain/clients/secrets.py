@@ -1,14 +1,13 @@
 """Client secrets: 256 random bits each, stored as SHA-256 hashes and compared in constant time."""
 
-import hashlib
 import hmac
-import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from domain.store.cleanup import Cleanup
 from domain.store.database import Connection
+from domain.support.keys import hash_secret, make_secret
 
 CLEANUP = (Cleanup("client secrets", "SELECT remove_expired_secrets($1)"),)
 """The app role may not delete secrets. The function deletes expired ones only."""
@@ -32,12 +31,6 @@ async def add_secret(connection: Connection, client_id: UUID) -> str:
     return secret
 
 
-def make_secret() -> tuple[str, bytes]:
-    """Returns a new secret, and its hash to be stored."""
-    secret = secrets.token_urlsafe(32)
-    return secret, _hash_secret(secret)
-
-
 async def expire_secrets(connection: Connection, client_id: UUID, overlap: timedelta) -> None:
     """Lets the client's secrets expire after `overlap`. A secret that expires sooner is left as it is."""
     await connection.execute(_EXPIRE_SECRETS, client_id, max(overlap, timedelta(0)))
@@ -45,9 +38,5 @@ async def expire_secrets(connection: Connection, client_id: UUID, overlap: timed
 
 def is_valid_secret(secret: str, hashes: Sequence[bytes]) -> bool:
     """Compares a secret with every hash in constant time. Without any hash it is compared with one that no secret has."""
-    presented = _hash_secret(secret)
+    presented = hash_secret(secret)
     return True in [hmac.compare_digest(presented, stored) for stored in hashes or [bytes(32)]]
-
-
-def _hash_secret(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()

@@ -6,14 +6,12 @@ import os
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc.jwk import ECKey, KeySetSerialization
 
 from domain.declare.errors import DatabaseError
 from domain.store.cleanup import Cleanup
 from domain.store.database import Connection
+from domain.support.keys import make_cipher
 from domain.support.lru import Lru
 
 TOKEN_LIFE = timedelta(minutes=10)
@@ -27,6 +25,7 @@ CURRENT_KEY = "SELECT kid, private_encrypted FROM signing_keys WHERE retired_at 
 
 _LEEWAY = timedelta(minutes=1)
 _NONCE_BYTES = 12
+_PURPOSE = "markonce signing keys"
 _PUBLIC_KEYS = """
 SELECT public_jwk::text FROM signing_keys WHERE COALESCE(retired_at, 'infinity') > now() - $1::interval
 ORDER BY created_at DESC, kid
@@ -61,7 +60,7 @@ async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
     key = ECKey.generate_key("P-256", auto_kid=True, parameters={"use": "sig", "alg": "ES256"})
     kid = key.thumbprint()
     nonce = os.urandom(_NONCE_BYTES)
-    encrypted = nonce + _make_cipher(secret).encrypt(nonce, json.dumps(key.as_dict(private=True)).encode(), kid.encode())
+    encrypted = nonce + make_cipher(secret, _PURPOSE).encrypt(nonce, json.dumps(key.as_dict(private=True)).encode(), kid.encode())
     async with connection.transaction():
         await connection.execute("UPDATE signing_keys SET retired_at = now() WHERE retired_at IS NULL")
         await connection.execute(
@@ -90,13 +89,9 @@ def decrypt_signing_key(kid: str, encrypted: bytes, secret: bytes) -> ECKey:
     if key is not None:
         return key
     try:
-        private = _make_cipher(secret).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], kid.encode())
+        private = make_cipher(secret, _PURPOSE).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], kid.encode())
     except InvalidTag as problem:
         raise DatabaseError(
             "MARKONCE_SECRET is not the one that the signing keys in this database were encrypted with: set the one that `init` ran with."
         ) from problem
     return _decrypted_keys.put((kid, encrypted, secret), ECKey.import_key(json.loads(private)))
-
-
-def _make_cipher(secret: bytes) -> AESGCM:
-    return AESGCM(HKDF(SHA256(), length=32, salt=None, info=b"markonce signing keys").derive(secret))

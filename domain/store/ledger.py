@@ -20,13 +20,13 @@ from uuid import UUID, uuid4
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from domain.declare.errors import DatabaseError
+from domain.support.keys import make_cipher
 
 SUFFIX = ".ledger"
 _MAGIC = b"markonce-ledger-1 "
+_PURPOSE = "markonce ledger"
 _NONCE_BYTES = 12
 _LOCK_SECONDS = 5.0
 
@@ -50,7 +50,7 @@ class Ledger:
 
     def __init__(self, path: Path, secret: bytes) -> None:
         self.path = path
-        self._cipher = _make_cipher(secret)
+        self._cipher = make_cipher(secret, _PURPOSE)
 
     def prepare(self) -> bool:
         """Makes the file unless it is there, and makes sure that it can be appended to. Returns whether a record that was cut off
@@ -149,7 +149,7 @@ def read_ledgers(path: Path, secret: bytes) -> dict[Path, list[Entry]]:
 
 
 def _read(path: Path, secret: bytes) -> list[Entry]:
-    cipher = _make_cipher(secret)
+    cipher = make_cipher(secret, _PURPOSE)
     whole = _cut_torn_end(path.read_bytes())
     if not whole:
         return []
@@ -176,10 +176,6 @@ def _cut_torn_end(content: bytes) -> bytes:
     whole = content[: content.rfind(b"\n") + 1]
     last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
     return whole[: -len(last)] if b"\0" in last else whole
-
-
-def _make_cipher(secret: bytes) -> AESGCM:
-    return AESGCM(HKDF(SHA256(), length=32, salt=None, info=b"markonce ledger").derive(secret))
 
 
 def _seal(cipher: AESGCM, record: Mapping[str, Any], ledger_id: str, line: int) -> bytes:
