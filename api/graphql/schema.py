@@ -38,7 +38,7 @@ from api.graphql.types import (
 )
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregateBasis, AggregateRow, Coverage, ExcludedSchool
-from domain.aggregates.query import DIMENSIONS, VIEWS
+from domain.aggregates.query import CROSSWALKS_ON, DIMENSIONS, VIEWS
 from domain.aggregates.readiness import TrustReadiness
 from domain.clients.me import Me
 from domain.jobs.job import Job
@@ -108,9 +108,6 @@ def _make_mutation(command: Command) -> CommandField:
     field = make_field(CommandField, command.operation, f"{make_output_type(command.output)} | None", description, arguments)
     field.command = command
     return field
-
-
-CROSSWALKS_ON = "The day whose common scales and crosswalks place the grades: today, unless said. The judgements are those of now."
 
 
 def _make_aggregates() -> FunctionField:

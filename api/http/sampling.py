@@ -12,7 +12,6 @@ from uuid import UUID
 import structlog
 
 from api.http.body_memory import Budget
-from api.watch.board import Board
 from api.watch.requests import RequestCounts
 from domain.jobs.apply import batch_counts
 from domain.jobs.backlogs import read_backlogs
@@ -32,18 +31,17 @@ BACKLOG_SAMPLES = 15
 
 
 class Sampler:
-    """Writes samples on the board of a worker. `state` is that of the application; the functions return how many
+    """Writes samples on the board on which a worker counts. `state` is that of the application; the functions return how many
     connections and requests there are now."""
 
     def __init__(
         self,
-        board: Board,
         counts: RequestCounts,
         state: Any,
         count_connections: Callable[[], int],
         count_requests: Callable[[], int],
     ) -> None:
-        self._board, self._counts, self._state = board, counts, state
+        self._board, self._counts, self._state = counts.board, counts, state
         self._count_connections, self._count_requests = count_connections, count_requests
 
     async def run(self) -> None:

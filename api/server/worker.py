@@ -92,7 +92,7 @@ async def _sample(app: "Starlette", server: "Server", board: int) -> AsyncIterat
 
     counts = app.state.watch.counts = server.counts = RequestCounts(Board(board))
     state = server.server_state
-    sampling = asyncio.create_task(Sampler(counts.board, counts, app.state, state.connections.__len__, state.tasks.__len__).run())
+    sampling = asyncio.create_task(Sampler(counts, app.state, state.connections.__len__, state.tasks.__len__).run())
     try:
         yield
     finally:

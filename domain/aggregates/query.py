@@ -15,6 +15,8 @@ from domain.support.texts import clean_text
 DIMENSIONS = ("school", "subject", "window", "yearGroup", "sex", "disadvantaged", "eal", "sen")
 PARAMETERS = ("groupBy", "window", "subject", "trust", "school", "view", "crosswalksOn", "first", "after")
 VIEWS = ("own", "public")
+CROSSWALKS_ON = "The day whose common scales and crosswalks place the grades: today, unless said. The judgements are those of now."
+"""What crosswalksOn means, for whoever reads a contract."""
 DEFAULT_ROWS, MAX_ROWS = 100, 1000
 """Rows of a page: without `first`, and at most."""
 MAX_DIMENSIONS, MAX_SCHOOLS = 3, 200

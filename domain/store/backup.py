@@ -47,14 +47,14 @@ def write_backup(url: str, setting: str, path: Path) -> int:
 def restore_backup(url: str, setting: str, path: Path) -> None:
     """Restores a backup into a database without tables, all of it or nothing. Raises DatabaseError. Must not be called inside a
     running event loop."""
-    if asyncio.run(run_single_transaction(url, has_tables, setting)):
+    if asyncio.run(run_single_transaction(url, _has_tables, setting)):
         raise DatabaseError(f"The database of {setting} has tables: restore into an empty one.")
     _, restore = find_programs(asyncio.run(_read_server_major(url, setting)))
     database, environment = _name_database(url, setting)
     _run([restore, "--exit-on-error", "--single-transaction", f"--dbname={database}", str(path)], environment)
 
 
-async def has_tables(connection: Connection) -> bool:
+async def _has_tables(connection: Connection) -> bool:
     """Whether the database has tables of anybody's."""
     return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')"))
 

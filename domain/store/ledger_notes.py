@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from domain.declare.errors import Busy, DatabaseError
 from domain.store.ledger import Entry, Ledger, NotTakenBackError
+from domain.store.ledger_reapply import has_ledger_entries
 from domain.store.outages import OutcomeUnknown
 from domain.store.pool import Connection
 
@@ -47,7 +48,7 @@ async def write_notes(connection: Connection, ledger: Ledger | None, notes: Sequ
     DatabaseError where there is no ledger here but in this installation.
     """
     if ledger is None:
-        if await connection.fetchval("SELECT EXISTS (SELECT FROM ledger_entries)"):
+        if await has_ledger_entries(connection):
             raise DatabaseError("This installation keeps a ledger, and MARKONCE_LEDGER is not set: nothing was written.")
         return []
     ids = [uuid4() for _ in notes]

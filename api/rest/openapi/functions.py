@@ -60,9 +60,6 @@ _FAILED = (
 _RETRIED = ("Retry-After", "Idempotency-Replayed")
 
 
-CROSSWALKS_ON = "The day whose common scales and crosswalks place the grades: today, unless said. The judgements are those of now."
-
-
 def describe_aggregates() -> JsonObject:
     """GET /v1/aggregates."""
     either = "One of them; needed unless it is grouped by."
@@ -84,7 +81,7 @@ def describe_aggregates() -> JsonObject:
         make_query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", text),
         make_query("school", "A school's id, URN or LAESTAB; repeat for several.", schools),
         make_query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
-        make_query("crosswalksOn", CROSSWALKS_ON, {"type": "string", "format": "date"}),
+        make_query("crosswalksOn", query.CROSSWALKS_ON, {"type": "string", "format": "date"}),
         make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
         make_query("bom", parameters.BOM, {"type": "boolean", "default": False}),
         make_query("shape", SHAPE, {"enum": list(csv.SHAPES)}),
