@@ -21,6 +21,7 @@ from domain.assessment.conjunctions import CONJUNCTION_PARTS
 from domain.assessment.create_scale import create_common_scale, create_crosswalk
 from domain.assessment.create_scheme import create_scheme, create_scheme_version, retire_scheme
 from domain.assessment.create_window import create_window
+from domain.assessment.declare_progress import declare_scheme_progress, withdraw_scheme_progress
 from domain.assessment.discount_pupil import create_window_discount, withdraw_discount
 from domain.assessment.discounts import DISCOUNTS
 from domain.assessment.judgement_changes import JUDGEMENT_CHANGES
@@ -143,6 +144,8 @@ COMMANDS = {
         create_scheme,
         create_scheme_version,
         retire_scheme,
+        declare_scheme_progress,
+        withdraw_scheme_progress,
         create_common_scale,
         sign_common_scale,
         create_crosswalk,

@@ -12,6 +12,8 @@ from domain.access.caller import Caller
 from domain.aggregates.aggregates import add_unknown_names, read_aggregates
 from domain.aggregates.query import read_query
 from domain.aggregates.readiness import read_readiness
+from domain.aggregates.transition_query import read_transition_query
+from domain.aggregates.transitions import read_transitions
 from domain.clients.me import Limits, read_me
 from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.ids import parse_id
@@ -117,6 +119,17 @@ async def _read_readiness(context: OperationContext, arguments: Mapping[str, Any
         return None
 
 
+async def _read_transitions(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    pairs = [
+        (name, str(element))
+        for name, value in arguments.items()
+        if value is not None
+        for element in (value if isinstance(value, list) else [value])
+    ]
+    page = await read_transitions(context.database, context.caller, context.cursors, read_transition_query(pairs))
+    return msgspec.to_builtins(page)
+
+
 async def _read_me(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
     return msgspec.to_builtins(await read_me(context.database, context.caller, context.limits))
 
@@ -147,5 +160,6 @@ FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitabl
     "me": _read_me,
     "readiness": _read_readiness,
     "receipt": _read_receipt,
+    "transitions": _read_transitions,
 }
 """Root fields that a function of the domain resolves, from the context and the arguments to a plain value."""

@@ -37,9 +37,11 @@ from api.graphql.types import (
     make_type,
 )
 from domain import COMMANDS, RESOURCES
+from domain.aggregates import transition_query
 from domain.aggregates.aggregate_rows import AggregateBasis, AggregateRow, Coverage, ExcludedSchool
 from domain.aggregates.query import CROSSWALKS_ON, DIMENSIONS, VIEWS
 from domain.aggregates.readiness import TrustReadiness
+from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
 from domain.jobs.job import Job
 from domain.support.slices import run_in_slices
@@ -137,6 +139,27 @@ def _make_aggregates() -> FunctionField:
     return make_field(FunctionField, "aggregates", "AggregateConnection", description, arguments)
 
 
+def _make_transitions() -> FunctionField:
+    arguments = [
+        make_argument("from", "String", "The earlier window by code or id."),
+        make_argument("to", "String", "The later window by code or id."),
+        make_argument("subject", "String", "A subject by code, of one that is judged."),
+        make_argument("aspect", "String | None", "An aspect by code.", default="main"),
+        make_argument(
+            "trust", "ID | None", "A trust by id or GIAS group UID; needed where several within reach have such windows."
+        ),
+        make_argument("school", "list[ID] | None", "Schools by id, URN or LAESTAB."),
+        make_argument("groupBy", "String | None", "school; without it, all schools are pooled."),
+        make_argument("change", "String | None", transition_query.CHANGE),
+        make_argument("crosswalksOn", "Date | None", transition_query.CROSSWALKS_ON),
+        make_argument("asOf", "Date | None", transition_query.AS_OF),
+        make_argument("first", "Int | None", default=100),
+        make_argument("after", "String | None"),
+    ]
+    description = "How pupils moved between two windows. Needs aggregates:internal."
+    return make_field(FunctionField, "transitions", make_output_type(TransitionPage), description, arguments)
+
+
 def _make_query() -> type:
     by_id = [make_argument("id", "ID")]
     query: dict[str, StrawberryField] = {
@@ -152,6 +175,7 @@ def _make_query() -> type:
     description = "What stops each school of a trust from being aggregated, and who can mend it. Needs aggregates:internal."
     trust = [make_argument("trust", "ID", "The trust's id; of a school that has none, its own.")]
     query["readiness"] = make_field(FunctionField, "readiness", f"{make_output_type(TrustReadiness)} | None", description, trust)
+    query["transitions"] = _make_transitions()
     description = "What became of a request whose answer was lost; null where no request with the key ended well within 7 days."
     key = [make_argument("key", "String", "The idempotencyKey of the request.")]
     query["receipt"] = make_field(FunctionField, "receipt", f"list[{make_output_type(KeptAnswer)}] | None", description, key)

@@ -18,6 +18,7 @@ from api.http.accept import choose_media_type
 from api.rest.query_string import OF_CSV, parse_flag
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
+from domain.aggregates.transition_rows import TransitionPage, TransitionRow
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.vocabulary import find_word
 from domain.read.query import FieldValue, ListQuery, ToMany, ToOne
@@ -116,6 +117,12 @@ def write_long_table(page: AggregatePage, query: AggregateQuery) -> Steps[bytes]
     unused_columns = {column for name in DIMENSIONS if name not in used for column in columns_of.get(name, (name,))}
     names = [field.encode_name for field in msgspec.structs.fields(AggregateRow)]
     columns = [name for name in names if name not in unused_columns]
+    return write_table(columns, ([row[column] for column in columns] for row in msgspec.to_builtins(page.data)))
+
+
+def write_transitions(page: TransitionPage) -> Steps[bytes]:
+    """A row for each row of the matrix and each reason why pupils are left out."""
+    columns = [field.encode_name for field in msgspec.structs.fields(TransitionRow)]
     return write_table(columns, ([row[column] for column in columns] for row in msgspec.to_builtins(page.data)))
 
 

@@ -20,6 +20,8 @@ from domain.access.caller import Caller
 from domain.aggregates import aggregates
 from domain.aggregates.query import read_query
 from domain.aggregates.readiness import read_readiness
+from domain.aggregates.transition_query import read_transition_query
+from domain.aggregates.transitions import read_transitions
 from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.value_types import ValueType
@@ -80,6 +82,25 @@ async def get_readiness(request: Request) -> Response:
     check_parameters(request.query_params)
     get_context(request.scope).charge(values=FUNCTION_VALUES["readiness"])
     return _make_private_response(await read_readiness(state.database, caller, read_path(request, "id")))
+
+
+async def get_transitions(request: Request) -> Response:
+    """GET /v1/aggregates/transitions: how the pupils of two windows moved between the places of their grades."""
+    state, caller = request.app.state, await authenticate(request)
+    get_context(request.scope).charge(values=FUNCTION_VALUES["transitions"])
+    pairs = [pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS or pair[0] == "shape"]
+    as_csv, _, issues = csv.read_format(request)
+    page = await read_transitions(state.database, caller, state.cursors, read_transition_query(pairs, issues))
+    response = _make_private_response(page)
+    if as_csv:
+        mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
+        response = JsonResponse(
+            mark + await run_in_slices(csv.write_transitions(page)), *csv.make_file_headers("transitions"), kind=csv.CSV
+        )
+        response.headers["Cache-Control"] = "no-store"
+    if page.page.has_more and page.page.end_cursor:
+        response.headers["Link"] = make_next_link(request, page.page.end_cursor)
+    return response
 
 
 async def get_me(request: Request) -> Response:

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from api.http.body import Handler
 from api.http.deprecation import deprecate
 from api.rest.calendars import get_calendar, get_linked_calendar
-from api.rest.functions import get_aggregates, get_me, get_readiness, get_stored_answers, import_register
+from api.rest.functions import get_aggregates, get_me, get_readiness, get_stored_answers, get_transitions, import_register
 from api.rest.jobs import get_job
 from api.rest.read import link_handler, list_handler, lookup_handler, row_handler
 from api.rest.write import command_handler
@@ -63,6 +63,7 @@ class Function(Enum):
     IMPORT = auto()
     JOB = auto()
     READINESS = auto()
+    TRANSITIONS = auto()
     TRUST_CALENDAR = auto()
     SCHOOL_CALENDAR = auto()
     LINKED_CALENDAR = auto()
@@ -95,6 +96,7 @@ def list_endpoints() -> Iterator[RestEndpoint]:
         if resource.has_lookup:
             yield RestEndpoint("POST", f"{url}/lookup", ReadLookup(resource), lookup_handler(resource))
     yield RestEndpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
+    yield RestEndpoint("GET", "/v1/aggregates/transitions", Function.TRANSITIONS, get_transitions)
     yield RestEndpoint("GET", "/v1/trusts/{id}/readiness", Function.READINESS, get_readiness)
     yield RestEndpoint("GET", "/v1/idempotency-keys/{key:path}", Function.IDEMPOTENCY_KEY, get_stored_answers)
     renamed = deprecate(get_stored_answers, "/v1/receipts/", "/v1/idempotency-keys/")

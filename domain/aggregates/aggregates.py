@@ -41,7 +41,6 @@ from asyncio import to_thread
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
 
@@ -70,6 +69,7 @@ from domain.aggregates.groups import (
 )
 from domain.aggregates.query import DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
+from domain.aggregates.school_names import parse_number, resolve_laestabs
 from domain.aggregates.statement import compile_aggregate
 from domain.aggregates.template import AggregateTemplate
 from domain.assessment.codes import MAX_LISTED
@@ -78,8 +78,6 @@ from domain.declare.errors import BadRequest, Forbidden, Invalid, Issue, PartlyR
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
-from domain.roster.former_laestabs import FIND_SQL
-from domain.roster.school_numbers import parse_laestab
 from domain.store.database import Database
 from domain.support import clock
 from domain.support.suggestions import Suggestions
@@ -95,7 +93,9 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     if query.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
     fingerprint = query.fingerprint
-    query = replace(await _resolve_laestabs(database, query), crosswalks_on=query.crosswalks_on or clock.read_today())
+    query = replace(
+        query, school=await resolve_laestabs(database, query.school), crosswalks_on=query.crosswalks_on or clock.read_today()
+    )
     after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, fingerprint)
     result = await _read_result(database, caller, query)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
@@ -111,29 +111,13 @@ async def add_unknown_names(database: Database, caller: Caller, problem: PartlyR
         return problem
     try:
         caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
-        query = await _resolve_laestabs(database, query)
+        query = replace(query, school=await resolve_laestabs(database, query.school))
         _resolve_schools(query, await _read_result(database, caller, query))
     except Invalid as unknown:
         return problem.add_issues(unknown.issues)
     except Forbidden:
         pass  # nothing is told to a client without the scope
     return problem
-
-
-_FORMER = f"SELECT g.laestab, f.school_id FROM unnest($1::text[]) AS g (laestab) CROSS JOIN LATERAL ({FIND_SQL.format(laestab='g.laestab').strip()}) f"
-
-
-async def _resolve_laestabs(database: Database, query: AggregateQuery) -> AggregateQuery:
-    """Returns the query with LAESTABs in canonical form, and with the id of a school in place of a LAESTAB that it had
-    before and that no other has now.
-    """
-    laestabs = {name: laestab for name in query.school if (laestab := _find_laestab(name)) is not None}
-    if not laestabs:
-        return query
-    async with database.without_caller() as connection:
-        former = dict(map(tuple, await connection.fetch(_FORMER, sorted(laestabs.values()))))
-    named = (laestabs.get(name, name) for name in query.school)
-    return replace(query, school=tuple(str(former.get(name, name)) for name in named))
 
 
 async def _read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:
@@ -154,9 +138,9 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
         "window": query.window,
         "window_id": parse_id(query.window or ""),
         "trust_id": parse_id(query.trust or ""),
-        "trust_uid": _parse_number(query.trust or ""),
+        "trust_uid": parse_number(query.trust or ""),
         "school_ids": [id_ for school in query.school if (id_ := parse_id(school))],
-        "urns": [urn for school in query.school if (urn := _parse_number(school))],
+        "urns": [urn for school in query.school if (urn := parse_number(school))],
         "laestabs": list(query.school),
         "places_on": query.crosswalks_on or clock.read_today(),
     }
@@ -167,18 +151,6 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
             database, caller.client_id, {"aggregates": Need(next(scope for scope in scopes if scope in caller.scopes))}
         )
     return msgspec.json.decode(text, type=AggregateResult)
-
-
-def _parse_number(text: str) -> int | None:
-    """Returns a URN or GIAS group UID, or None where the text is neither."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
-
-
-def _find_laestab(name: str) -> str | None:
-    """Returns the LAESTAB in its canonical form that names a school, None for another name."""
-    with suppress(ValueError):
-        return parse_laestab(name)
-    return None
 
 
 def _make_page(

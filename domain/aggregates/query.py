@@ -67,7 +67,7 @@ def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issu
     group_by = [find_word(name, DIMENSIONS) or name.strip() for value in values["groupBy"] for name in value.split(",")]
     if "view" in values:
         values["view"] = [find_word(view, VIEWS) or view for view in values["view"]]
-    issues = list(islice(chain(interface_issues, _find_staff_dimensions(group_by), _find_issues(values, group_by)), MAX_ISSUES))
+    issues = list(islice(chain(interface_issues, find_staff_dimensions(group_by), _find_issues(values, group_by)), MAX_ISSUES))
     if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
         raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))
     if issues:
@@ -89,7 +89,8 @@ def _read_names(values: dict[str, list[str]], faulty: set[str]) -> AggregateQuer
     return AggregateQuery(("subject", "window"), window, subject, trust, schools)
 
 
-def _find_staff_dimensions(group_by: list[str]) -> Iterable[Issue]:
+def find_staff_dimensions(group_by: list[str]) -> Iterable[Issue]:
+    """Yields an issue for each dimension that would compare members of staff."""
     reason = "Results are not compared by teacher: pay and appraisal must not depend on them."
     return (
         Issue("groupBy", "teacher-comparison-not-supported", reason)
@@ -129,6 +130,11 @@ def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[
             ValueType.DATE.parse(day)
         except ValueError:
             yield Issue("crosswalksOn", "parameter-invalid", "crosswalksOn is a date, such as 2026-10-31.")
-    for first in values.get("first", ()):
-        if not (first.isascii() and first.isdigit() and len(first) < 6 and 1 <= int(first) <= MAX_ROWS):
-            yield Issue("first", "parameter-invalid", f"first is a whole number from 1 to {MAX_ROWS}.")
+    yield from find_number_issues(values.get("first", ()), MAX_ROWS)
+
+
+def find_number_issues(texts: Iterable[str], most: int) -> Iterable[Issue]:
+    """Yields an issue for each text that cannot be the number of rows of a page."""
+    for first in texts:
+        if not (first.isascii() and first.isdigit() and len(first) < 6 and 1 <= int(first) <= most):
+            yield Issue("first", "parameter-invalid", f"first is a whole number from 1 to {most}.")

@@ -23,9 +23,14 @@ def make_known_columns() -> tuple[Column[Any], Column[Any]]:
     )
 
 
+def end_of(day: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Returns in SQL the instant at which a day ends in England."""
+    next_day = cast(cast(day, Date) + literal_column("1", Integer), DateTime(timezone=False))
+    return func.timezone(literal_column(f"'{ENGLAND.key}'"), next_day, type_=DateTime(timezone=True))
+
+
 def holds_on(row: Any, day: ColumnElement[Any]) -> ColumnElement[bool]:
     """Returns the condition that a value stood when the day ended."""
-    next_day = cast(cast(day, Date) + literal_column("1", Integer), DateTime(timezone=False))
-    end = func.timezone(literal_column(f"'{ENGLAND.key}'"), next_day, type_=DateTime(timezone=True))
+    end = end_of(day)
     is_known: ColumnElement[bool] = (row.known_from < end) & (row.known_until >= end)
     return is_known

@@ -1,5 +1,6 @@
 """Judgements: one value per pupil, subject, aspect and window."""
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -199,15 +200,18 @@ JUDGEMENTS = Resource(
         ),
         "againstTarget": Field(
             compare_with_target(j),
-            "above, on or below againstTargetId, by rank within one version of a scheme; null where that target is of another.",
+            "above, on or below againstTargetId: by the bands of the common scale where the trust has one, else by rank within one version of"
+            " a scheme; null where neither tells.",
             scope=Scope.TARGETS_READ,
+            on_day=partial(compare_with_target, j),
             vocabulary=declare_list("above", "on", "below"),
         ),
         "targetOutcome": Field(
             judge_outcome(j),
-            "above, on or below as againstTarget says; no-target where the caller sees none, not-comparable where the target is of another version of"
-            " a scheme; null without a grade. Shown where it is named.",
+            "above, on or below as againstTarget says; no-target where the caller sees none, not-comparable where againstTarget is null; null"
+            " without a grade. Shown where it is named.",
             scope=Scope.TARGETS_READ,
+            on_day=partial(judge_outcome, j),
             costly=True,
             vocabulary=declare_list("above", "on", "below", "no-target", "not-comparable"),
         ),
@@ -216,6 +220,7 @@ JUDGEMENTS = Resource(
             "The target with the nearest horizon from the window's census day on, as it stood when the window closed, or now while it"
             " is open. Shown where it is named.",
             scope=Scope.TARGETS_READ,
+            on_day=partial(find_target, j),
             costly=True,
             vocabulary=declare_ids(TARGET, "target"),
         ),

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Date,
+    DateTime,
     ForeignKey,
     Index,
     MetaData,
@@ -28,10 +29,12 @@ from domain.declare.resource import Field, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import SCHEME, SCHOOL
 from domain.declare.value_types import MAX_SHORT_TEXT
-from domain.declare.vocabulary import NUMBER, RANK, VERSION, declare_ids
+from domain.declare.vocabulary import NUMBER, RANK, VERSION, declare_ids, declare_list
 from domain.roster.text_order import sort_by_text
 from domain.roster.years import YEAR_GROUP
 from domain.store.metadata import metadata
+
+PROGRESS_METHOD = declare_list("points", "standardised")
 
 schemes = Table(
     "schemes",
@@ -44,6 +47,10 @@ schemes = Table(
     Column("derived", Boolean, nullable=False),
     Column("template", Text),
     Column("retired", Boolean, nullable=False),
+    Column("progress_method", Text),
+    Column("progress_statement", Text),
+    Column("progress_declared_at", DateTime(timezone=True)),
+    Column("progress_declared_by", Text),
     UniqueConstraint("tenant_id", "code"),
     Index("schemes_by_id", "id"),
 )
@@ -115,6 +122,18 @@ SCHEMES = Resource(
             vocabulary=declare_ids(SCHOOL, "school"),
         ),
         "retired": Field(schemes.c.retired, "Whether no new window may collect it."),
+        "progressMethod": Field(
+            schemes.c.progress_method,
+            "By which method a difference of its grades is progress: points, standardised; null where none is declared, and no difference is shown.",
+            vocabulary=PROGRESS_METHOD,
+        ),
+        "progressStatement": Field(
+            schemes.c.progress_statement, "What a difference means, in the words of whoever declared it.", is_prose=True
+        ),
+        "progressDeclaredAt": Field(schemes.c.progress_declared_at, "When the method was declared."),
+        "progressDeclaredBy": Field(
+            schemes.c.progress_declared_by, "Who declared it, as the sender named them.", longest=MAX_SHORT_TEXT
+        ),
     },
 )
 

@@ -48,12 +48,12 @@ TARGET_OUTCOMES = Resource(
         "subjectCode": Field(code_of(subjects, o.tenant_id, o.subject_no), "The subject's code.", vocabulary=JUDGED),
         "aspect": Field(code_of(aspects, o.tenant_id, o.aspect_no), "The aspect."),
         "eligible": Field(o.eligible, "Pupils on roll here on the census day, in the window's year groups.", vocabulary=COUNT),
-        "above": Field(o.above, "Of these, those whose grade ranks above their target.", vocabulary=COUNT),
-        "onTarget": Field(o.on_target, "Of these, those whose grade is their target, or ranks as it does.", vocabulary=COUNT),
-        "below": Field(o.below, "Of these, those whose grade ranks below their target.", vocabulary=COUNT),
+        "above": Field(o.above, "Of these, those whose grade is above their target, as againstTarget says.", vocabulary=COUNT),
+        "onTarget": Field(o.on_target, "Of these, those whose grade is their target, or as high.", vocabulary=COUNT),
+        "below": Field(o.below, "Of these, those whose grade is below their target.", vocabulary=COUNT),
         "noTarget": Field(o.no_target, "Of these, those with a grade and no target from the census day on.", vocabulary=COUNT),
         "notComparable": Field(
-            o.not_comparable, "Of these, those whose target is of another scheme version, or has no rank.", vocabulary=COUNT
+            o.not_comparable, "Of these, those whose grade and target neither bands nor ranks compare.", vocabulary=COUNT
         ),
         "notJudged": Field(o.not_judged, "Of these, those without a grade.", vocabulary=COUNT),
     },

@@ -118,7 +118,7 @@ class Field:
     says that it may hold formatting characters too. `members` are the texts that the object of a JSONB column
     holds, by name, with what each means. `narrowing` is by another field. `find` makes the condition that a row has a value, from the
     tenant and the condition on the value, so that what is behind the value is looked up once. `reach` is where the scope is
-    needed, if that is not at the row's school.
+    needed, if that is not at the row's school. `on_day` makes the source from a day, for rows that are read as of one.
     """
 
     source: ColumnElement[Any] | LabelOf
@@ -137,6 +137,7 @@ class Field:
     members: Mapping[str, str] = field(default_factory=dict)
     reach: RowPredicate | None = None
     find: Callable[[ColumnElement[Any], Callable[[ColumnElement[Any]], ColumnElement[bool]]], ColumnElement[bool]] | None = None
+    on_day: Callable[[ColumnElement[Any]], ColumnElement[Any]] | None = None
 
     def __post_init__(self) -> None:
         if self.codes is None and isinstance(self.source, LabelOf):

@@ -171,6 +171,8 @@ class _SqlWriter(PageRowsWriter):
         names = PageNames(query, page_number, on, link, tenant)
         self._pages += 1
         page, page_keys, page_ordering = self.select_rows(names)
+        if names.day is not None:
+            self.days[page] = names.day
         on_page = page.c.row_no <= names.first
 
         def write_cursor() -> ColumnElement[str]:

@@ -56,6 +56,15 @@ class PageNames(NamedTuple):
         return resource.source if self.link is None or self.link.source is None else self.link.source
 
     @property
+    def day(self) -> ColumnElement[Any] | None:
+        """The day as of which the rows are read, if they are."""
+        sent = dict(self.query.arguments)
+        for name, argument in self.query.resource.list_arguments(self.link).items():
+            if argument.source is not None and name in sent:
+                return bindparam(f"argument_{self.number}_{name}", type_=argument.type)
+        return None
+
+    @property
     def first(self) -> ColumnElement[int]:
         return bindparam(f"first_{self.number}", type_=Integer)
 
@@ -79,7 +88,7 @@ class PageRowsWriter(ValueWriter):
 
     def select_rows(self, page: PageNames) -> SelectedRows:
         """Selects one row more than the page has, to see whether there is a next page."""
-        source = self.make_alias(page.table)
+        source = self.make_page_source(page)
         if self._asks_by_tenant(page):
             return self._select_by_tenant(page, source)
         sorts, columns = self._list_sorts(page.query, source), self._list_columns(page.query, source)
@@ -90,6 +99,12 @@ class PageRowsWriter(ValueWriter):
             where.append(write_keyset(keys, page.after, f"after_{page.number}", without))
         selected = select(*columns, *(label for label, _ in sorts), *_number(keys)).where(*where)
         return _take(page, source, selected.order_by(*_order(keys)).correlate_except(source), sorts, keys)
+
+    def make_page_source(self, page: PageNames) -> NamedFromClause[Any]:
+        source = self.make_alias(page.table)
+        if page.day is not None:
+            self.days[source] = page.day
+        return source
 
     def _asks_by_tenant(self, page: PageNames) -> bool:
         """Whether a page is read tenant by tenant: where several may be within reach, and nothing else says which rows they are."""
@@ -119,7 +134,7 @@ class PageRowsWriter(ValueWriter):
 
     def write_count(self, page: PageNames) -> ColumnElement[str]:
         """Returns the JSON text of the number of rows on all pages: those of the page's conditions, whatever its cursor."""
-        every = self.make_alias(page.table)
+        every = self.make_page_source(page)
         if self._asks_by_tenant(page):
             tenants = select_tenants()
             of_tenants = tenants.join(every, every.c[NAME] == tenants.c[NAME])
@@ -134,7 +149,9 @@ class PageRowsWriter(ValueWriter):
         """Returns the values of the fields that a list is sorted by, labelled, and whether each is descending."""
         return [
             (
-                self.write_value(query.resource, order.field, source, order.field.sort_expression).label(f"key{i}"),
+                self.write_value(query.resource, order.field, source, self.find_field(order.field, source).sort_expression).label(
+                    f"key{i}"
+                ),
                 order.descending,
             )
             for i, order in enumerate(query.order)

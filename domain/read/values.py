@@ -1,5 +1,6 @@
 """Which rows and which values a caller may read, in SQL: the reach of a resource's rows and the scopes of its fields."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Table, case, or_
@@ -28,6 +29,8 @@ class ValueWriter:
         self._on_installation = on_installation
         self.tenant = tenant
         self._aliases = 0
+        self.days: dict[FromClause, ColumnElement[Any]] = {}
+        """By relation, the day as of which its rows are read."""
 
     def make_alias(self, table: Table) -> NamedFromClause[Any]:
         """Returns an alias that differs from SQLAlchemy's anonymous ones (pupils_1), which a field's own subqueries may
@@ -66,9 +69,14 @@ class ValueWriter:
         """Returns the condition that names the tenant of a relation; none where several tenants are within reach, or the relation is public."""
         return [source.c[NAME] == self.tenant] if self.tenant is not None and is_owned(source) else []
 
+    def find_field(self, field: Field, source: FromClause) -> Field:
+        """Returns the field as it is of the rows of a relation: those that are read as of a day may have another source."""
+        day = self.days.get(source)
+        return field if day is None or field.on_day is None else replace(field, source=field.on_day(day), on_day=None)
+
     def write_value(self, resource: Resource, field: Field, source: FromClause, sql: Any = None) -> ColumnElement[Any]:
         """Returns the value of a field, or other SQL that tells of it; NULL where the caller lacks its scope."""
-        expression: ColumnElement[Any] = field.expression if sql is None else sql
+        expression: ColumnElement[Any] = self.find_field(field, source).expression if sql is None else sql
         if (needed := self.write_need(resource, field)) is not None:
             expression = case((needed, expression), else_=None)
         return self.move(expression, resource, source)

@@ -18,8 +18,9 @@ from api.rest.openapi.components import (
     refer_to_problems,
 )
 from api.rest.openapi.schemas import JsonObject, make_count, refer
-from domain.aggregates import aggregate_rows, query
+from domain.aggregates import aggregate_rows, query, transition_query
 from domain.aggregates.readiness import TrustReadiness
+from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
 from domain.declare.scopes import Scope
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, Job
@@ -101,6 +102,34 @@ def describe_readiness() -> JsonObject:
     return make_operation(
         "getReadiness", summary, [Scope.AGGREGATES_INTERNAL], responses, statuses, [parameters.refer("Id")], doc=doc
     )
+
+
+def describe_transitions() -> JsonObject:
+    """GET /v1/aggregates/transitions."""
+    text, make_query = {"type": "string"}, parameters.make_query
+    day = {"type": "string", "format": "date"}
+    schools = {"type": "array", "items": text, "maxItems": query.MAX_SCHOOLS}
+    options = [
+        make_query("from", "The earlier window's code or id.", text) | {"required": True},
+        make_query("to", "The later window's code or id.", text) | {"required": True},
+        make_query("subject", "A subject's code, of one that is judged.", text) | {"required": True},
+        make_query("aspect", "An aspect's code.", text | {"default": "main"}),
+        make_query("trust", "A trust's id or GIAS group UID; needed where several within reach have such windows.", text),
+        make_query("school", "A school's id, URN or LAESTAB; repeat for several.", schools),
+        make_query("groupBy", "By school; without it, all schools are pooled.", {"enum": ["school"]}),
+        make_query("change", transition_query.CHANGE, {"enum": list(transition_query.CHANGES)}),
+        make_query("crosswalksOn", transition_query.CROSSWALKS_ON, day),
+        make_query("asOf", transition_query.AS_OF, day),
+        make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        make_query("bom", parameters.BOM, {"type": "boolean", "default": False}),
+        make_query("first", "How many rows.", make_count(query.MAX_ROWS, default=query.DEFAULT_ROWS)),
+        make_query("after", "The endCursor of the page before.", text),
+    ]
+    doc = inspect.cleandoc(TransitionPage.__doc__ or "")
+    response = make_response("The matrix, and who is left out of it.", "TransitionPage", "Link")
+    response["content"] |= CSV_CONTENT
+    summary, statuses = "How pupils moved between two windows", (*READING, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return make_operation("listTransitions", summary, [Scope.AGGREGATES_INTERNAL], {200: response}, statuses, options, doc=doc)
 
 
 def describe_receipt() -> JsonObject:

@@ -26,6 +26,7 @@ from api.rest.openapi.functions import (
     describe_school_calendar,
     describe_stored_answers,
     describe_token,
+    describe_transitions,
     describe_trust_calendar,
 )
 from api.rest.openapi.schemas import JsonObject
@@ -39,6 +40,7 @@ from domain.write.command import Command
 _FUNCTIONS = {
     Function.AGGREGATES: describe_aggregates,
     Function.READINESS: describe_readiness,
+    Function.TRANSITIONS: describe_transitions,
     Function.IDEMPOTENCY_KEY: describe_stored_answers,
     Function.RECEIPT_OF_KEY: describe_receipt,
     Function.ME: describe_me,

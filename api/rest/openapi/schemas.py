@@ -18,6 +18,7 @@ from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregatePage
 from domain.aggregates.query import MAX_ROWS
 from domain.aggregates.readiness import TrustReadiness
+from domain.aggregates.transition_rows import TransitionPage
 from domain.assessment.calendar import Calendar
 from domain.clients.me import Me
 from domain.declare.errors import Issue
@@ -177,7 +178,7 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
 def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and lookups, and of HTTP."""
     _, schemas = msgspec.json.schema_components(
-        {*structs, AggregatePage, Calendar, ImportReport, Issue, Job, KeptAnswers, Me, TrustReadiness},
+        {*structs, AggregatePage, Calendar, ImportReport, Issue, Job, KeptAnswers, Me, TransitionPage, TrustReadiness},
         ref_template="#/components/schemas/{name}",
         schema_hook=describe_custom,
     )
@@ -188,7 +189,8 @@ def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     for command in COMMANDS.values():
         for name in command.row_types if command.input in structs else ():
             schemas[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
-    schemas["AggregatePage"]["properties"]["data"]["maxItems"] = MAX_ROWS
+    for page in ("AggregatePage", "TransitionPage"):
+        schemas[page]["properties"]["data"]["maxItems"] = MAX_ROWS
     for name in ("current", "reference", "line"):  # the members that are left out where there is none
         schemas["Issue"]["required"].remove(name)
     for name in ("at", "message"):
