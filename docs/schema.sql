@@ -112,6 +112,27 @@ CREATE FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, 
     )
 $$;
 
+CREATE FUNCTION public.compare_with_goal(in_tenant uuid, on_day date, of_version smallint, of_grade smallint, goal_version smallint, goal_grade smallint) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    judged record;
+    goal record;
+    difference integer;
+BEGIN
+    IF (of_version, of_grade) IS DISTINCT FROM (goal_version, goal_grade) AND find_scale(in_tenant, on_day) IS NOT NULL THEN
+        SELECT * INTO judged FROM find_place(in_tenant, on_day, of_version, of_grade);
+        SELECT * INTO goal FROM find_place(in_tenant, on_day, goal_version, goal_grade);
+        difference := COALESCE(judged.band_no - goal.band_no, NULLIF(judged.expected::integer - goal.expected::integer, 0));
+    END IF;
+    IF difference IS NULL AND of_version = goal_version THEN
+        difference := (SELECT n.rank FROM grades n WHERE n.tenant_id = in_tenant AND n.scheme_version_no = of_version AND n.no = of_grade)
+            - (SELECT n.rank FROM grades n WHERE n.tenant_id = in_tenant AND n.scheme_version_no = goal_version AND n.no = goal_grade);
+    END IF;
+    RETURN CASE sign(difference) WHEN 1 THEN 'above' WHEN 0 THEN 'on' WHEN -1 THEN 'below' END;
+END $$;
+
 CREATE FUNCTION public.confirm_grant(of_grant uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -328,6 +349,120 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.count_transitions(in_tenant uuid, from_window smallint, to_window smallint, of_subject smallint, of_aspect smallint, of_schools uuid[], on_day date, known_before timestamp with time zone, by_method text) RETURNS TABLE(school_id uuid, compared_by text, from_place text, from_no integer, to_place text, to_no integer, moved text, left_out text, pupils bigint, change_of bigint, change numeric)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    is_scaled boolean := find_scale(in_tenant, on_day) IS NOT NULL;
+    from_year smallint;
+    from_day date;
+    to_year smallint;
+    to_day date;
+BEGIN
+    SELECT w.academic_year, w.census_on INTO from_year, from_day FROM windows w WHERE w.tenant_id = in_tenant AND w.no = from_window;
+    SELECT w.academic_year, w.census_on INTO to_year, to_day FROM windows w WHERE w.tenant_id = in_tenant AND w.no = to_window;
+    RETURN QUERY WITH pinned AS MATERIALIZED (
+        SELECT n.school_id, count(DISTINCT n.window_no) = 2 AS in_both FROM pins n
+        WHERE n.tenant_id = in_tenant AND n.window_no IN (from_window, to_window) AND n.subject_no = of_subject AND n.aspect_no = of_aspect
+            AND n.school_id = ANY (of_schools) AND EXISTS (
+                SELECT 1 FROM reach r WHERE r.tenant_id = in_tenant AND r.school_id = n.school_id AND 'aggregates:internal' = ANY (r.scopes)
+                    AND r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid
+                    AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+            )
+        GROUP BY n.school_id
+    ), places AS MATERIALIZED (
+        SELECT * FROM list_places(in_tenant, on_day)
+    ), before AS MATERIALIZED (
+        SELECT c.pupil_id, c.school_id FROM census c JOIN pinned p ON p.school_id = c.school_id WHERE c.tenant_id = in_tenant AND c.window_no = from_window
+    ), after AS MATERIALIZED (
+        SELECT c.pupil_id, c.school_id FROM census c JOIN pinned p ON p.school_id = c.school_id WHERE c.tenant_id = in_tenant AND c.window_no = to_window
+    ), members AS (
+        SELECT COALESCE(b.pupil_id, a.pupil_id) AS pupil_id, COALESCE(b.school_id, a.school_id) AS school_id, b.pupil_id IS NOT NULL AS was_there,
+            a.pupil_id IS NOT NULL AS is_there
+        FROM before b FULL JOIN after a ON a.pupil_id = b.pupil_id AND a.school_id = b.school_id
+    ), rolled AS (
+        SELECT m.*, p.in_both, (
+            SELECT e.school_id FROM enrolments e WHERE e.tenant_id = in_tenant AND e.pupil_id = m.pupil_id AND e.status IN ('C', 'M', 'F', 'O')
+                AND e.from_on <= d.day AND COALESCE(e.to_on, 'infinity') >= d.day ORDER BY e.from_on DESC, e.id DESC LIMIT 1
+        ) AS elsewhere
+        FROM members m JOIN pinned p ON p.school_id = m.school_id
+        LEFT JOIN LATERAL (SELECT CASE WHEN m.was_there THEN to_day ELSE from_day END AS day WHERE NOT (m.was_there AND m.is_there)) d ON true
+    ), judged AS (
+        SELECT r.school_id, r.pupil_id, CASE
+                WHEN NOT r.in_both THEN 'not-collected'
+                WHEN r.was_there AND r.is_there THEN CASE WHEN EXISTS (
+                    SELECT 1 FROM discounts d
+                    WHERE d.tenant_id = in_tenant AND d.pupil_id = r.pupil_id AND d.window_no IN (from_window, to_window) AND d.withdrawn_at IS NULL
+                ) THEN 'discounted' END
+                WHEN r.elsewhere = r.school_id THEN 'not-collected'
+                WHEN r.elsewhere IS NULL THEN CASE WHEN r.was_there THEN 'left' ELSE 'new' END
+                WHEN r.was_there THEN 'to-another-school' ELSE 'from-another-school' END AS reason,
+            f.scheme_version_no AS from_version, f.grade_no AS from_grade, t.scheme_version_no AS to_version, t.grade_no AS to_grade
+        FROM rolled r
+        LEFT JOIN LATERAL (
+            SELECT x.scheme_version_no, x.grade_no FROM judgements x WHERE known_before IS NULL AND x.tenant_id = in_tenant AND x.academic_year = from_year
+                AND x.pupil_id = r.pupil_id AND x.window_no = from_window AND x.subject_no = of_subject AND x.aspect_no = of_aspect
+            UNION ALL
+            SELECT x.scheme_version_no, x.grade_no FROM judgements_known x WHERE known_before IS NOT NULL AND x.tenant_id = in_tenant
+                AND x.academic_year = from_year AND x.pupil_id = r.pupil_id AND x.window_no = from_window AND x.subject_no = of_subject
+                AND x.aspect_no = of_aspect AND x.known_from < known_before AND x.known_until >= known_before
+        ) f ON true
+        LEFT JOIN LATERAL (
+            SELECT x.scheme_version_no, x.grade_no FROM judgements x WHERE known_before IS NULL AND x.tenant_id = in_tenant AND x.academic_year = to_year
+                AND x.pupil_id = r.pupil_id AND x.window_no = to_window AND x.subject_no = of_subject AND x.aspect_no = of_aspect
+            UNION ALL
+            SELECT x.scheme_version_no, x.grade_no FROM judgements_known x WHERE known_before IS NOT NULL AND x.tenant_id = in_tenant
+                AND x.academic_year = to_year AND x.pupil_id = r.pupil_id AND x.window_no = to_window AND x.subject_no = of_subject
+                AND x.aspect_no = of_aspect AND x.known_from < known_before AND x.known_until >= known_before
+        ) t ON true
+    ), pairs AS MATERIALIZED (
+        SELECT j.school_id, j.reason, j.from_version, j.from_grade, j.to_version, j.to_grade, count(*) AS n FROM judged j GROUP BY 1, 2, 3, 4, 5, 6
+    ), graded AS (
+        SELECT p.*, fg.rank AS from_rank, tg.rank AS to_rank, fp.band AS from_band, fp.band_no AS from_band_no, tp.band AS to_band, tp.band_no AS to_band_no,
+            fp.expected AS was_expected, tp.expected AS is_expected, fp.higher AS was_higher, tp.higher AS is_higher,
+            fg.no IS NOT NULL AS has_from, tg.no IS NOT NULL AS has_to,
+            CASE WHEN p.reason IS NULL AND fv.scheme_id = tv.scheme_id THEN CASE by_method WHEN 'points' THEN tg.points - fg.points
+                WHEN 'standardised' THEN tg.value - fg.value END END AS difference
+        FROM pairs p
+        LEFT JOIN grades fg ON fg.tenant_id = in_tenant AND fg.scheme_version_no = p.from_version AND fg.no = p.from_grade AND fg.valid
+        LEFT JOIN grades tg ON tg.tenant_id = in_tenant AND tg.scheme_version_no = p.to_version AND tg.no = p.to_grade AND tg.valid
+        LEFT JOIN places fp ON fp.scheme_version_no = p.from_version AND fp.grade_no = p.from_grade
+        LEFT JOIN places tp ON tp.scheme_version_no = p.to_version AND tp.grade_no = p.to_grade
+        LEFT JOIN scheme_versions fv ON fv.tenant_id = in_tenant AND fv.no = p.from_version AND EXISTS (
+            SELECT 1 FROM schemes m WHERE m.tenant_id = in_tenant AND m.id = fv.scheme_id AND m.progress_method = by_method
+        )
+        LEFT JOIN scheme_versions tv ON tv.tenant_id = in_tenant AND tv.no = p.to_version
+    ), reasoned AS (
+        SELECT g.*, COALESCE(g.reason, CASE WHEN NOT g.has_from AND NOT g.has_to THEN 'not-judged' WHEN NOT g.has_from THEN 'not-judged-from'
+            WHEN NOT g.has_to THEN 'not-judged-to' END) AS unjudged
+        FROM graded g
+    ), compared AS (
+        SELECT r.*, CASE WHEN r.unjudged IS NOT NULL THEN NULL WHEN r.from_band_no IS NOT NULL AND r.to_band_no IS NOT NULL THEN 'band'
+            WHEN r.was_expected IS NOT NULL AND r.is_expected IS NOT NULL THEN
+                CASE WHEN r.was_higher IS NOT NULL AND r.is_higher IS NOT NULL THEN 'standards' ELSE 'expected' END
+            WHEN NOT is_scaled AND r.from_version = r.to_version AND r.from_rank IS NOT NULL AND r.to_rank IS NOT NULL THEN 'rank' END AS by
+        FROM reasoned r
+    ), placed AS (
+        SELECT c.*, CASE c.by WHEN 'band' THEN c.from_band_no WHEN 'standards' THEN c.was_expected::integer + c.was_higher::integer
+                WHEN 'expected' THEN c.was_expected::integer WHEN 'rank' THEN c.from_rank END AS at_from,
+            CASE c.by WHEN 'band' THEN c.to_band_no WHEN 'standards' THEN c.is_expected::integer + c.is_higher::integer
+                WHEN 'expected' THEN c.is_expected::integer WHEN 'rank' THEN c.to_rank END AS at_to,
+            COALESCE(c.unjudged, CASE WHEN c.by IS NULL THEN CASE WHEN c.was_expected IS NULL AND c.is_expected IS NULL THEN 'not-placed'
+                WHEN c.was_expected IS NULL THEN 'not-placed-from' ELSE 'not-placed-to' END END) AS why
+        FROM compared c
+    ), named AS (
+        SELECT p.*, CASE WHEN p.by = 'band' THEN p.from_band WHEN p.by <> 'rank' THEN ('{below,expected,higher}'::text[])[p.at_from + 1] END AS from_name,
+            CASE WHEN p.by = 'band' THEN p.to_band WHEN p.by <> 'rank' THEN ('{below,expected,higher}'::text[])[p.at_to + 1] END AS to_name,
+            CASE WHEN p.at_to > p.at_from THEN 'higher' WHEN p.at_to = p.at_from THEN 'same' WHEN p.at_to < p.at_from THEN 'lower' END AS direction
+        FROM placed p
+    )
+    SELECT n.school_id, n.by, n.from_name, CASE WHEN n.by <> 'rank' THEN n.at_from END, n.to_name, CASE WHEN n.by <> 'rank' THEN n.at_to END, n.direction,
+        n.why, sum(n.n)::bigint, COALESCE(sum(n.n) FILTER (WHERE n.difference IS NOT NULL), 0)::bigint, COALESCE(sum(n.n * n.difference), 0)
+    FROM named n GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+END $$;
+
 CREATE FUNCTION public.delete_window(in_tenant uuid, in_window smallint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -473,6 +608,38 @@ CREATE FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) RET
 BEGIN
     PERFORM acts_in(in_tenant);
     RETURN ARRAY(SELECT n.pupil_id FROM new_identities n WHERE n.tenant_id = in_tenant AND n.pupil_id = ANY (of_pupils));
+END $$;
+
+CREATE FUNCTION public.find_place(in_tenant uuid, on_day date, of_version smallint, of_grade smallint, OUT band_no integer, OUT expected boolean) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    scale common_scales;
+    walk uuid;
+    g record;
+BEGIN
+    SELECT s.* INTO scale FROM common_scales s WHERE s.tenant_id = in_tenant AND s.id = find_scale(in_tenant, on_day);
+    SELECT n.expected, n.higher, v.expected_status, v.higher_status, m.template IS NOT NULL AND NOT m.derived AS is_statutory INTO g
+    FROM grades n JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.no = of_version JOIN schemes m ON m.tenant_id = in_tenant AND m.id = v.scheme_id
+    WHERE n.tenant_id = in_tenant AND n.scheme_version_no = of_version AND n.no = of_grade AND n.valid;
+    IF NOT FOUND OR scale.id IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT c.id INTO walk FROM crosswalks c
+    WHERE c.tenant_id = in_tenant AND c.scheme_version_no = of_version AND c.from_on <= on_day ORDER BY c.from_on DESC, c.signed_at DESC LIMIT 1;
+    IF walk IS NOT NULL THEN
+        band_no := array_position(scale.bands, (
+            SELECT l.band FROM crosswalk_grades l WHERE l.tenant_id = in_tenant AND l.crosswalk_id = walk AND l.grade_no = of_grade
+        ));
+    ELSIF g.is_statutory AND g.expected_status IS NULL THEN
+        expected := g.expected;
+        band_no := CASE WHEN g.higher_status IS NULL AND g.higher THEN COALESCE(array_position(scale.bands, scale.higher_from), array_position(scale.bands, scale.expected_from))
+            WHEN g.expected THEN array_position(scale.bands, scale.expected_from) WHEN array_position(scale.bands, scale.expected_from) = 2 THEN 1 END;
+    END IF;
+    IF band_no IS NOT NULL THEN
+        expected := band_no >= array_position(scale.bands, scale.expected_from);
+    END IF;
 END $$;
 
 CREATE FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) RETURNS integer[]
@@ -1893,16 +2060,15 @@ CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint
             SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
                 AND r.school_id = of_school AND 'aggregates:internal' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
         )
-    ), outcomes AS (
-        SELECT n.subject_no, n.aspect_no, CASE WHEN j.grade_no IS NULL THEN 'not judged' WHEN t.version_no IS NULL THEN 'no target'
-            WHEN t.version_no <> j.scheme_version_no OR jg.rank IS NULL OR tg.rank IS NULL THEN 'not comparable'
-            WHEN jg.rank > tg.rank THEN 'above' WHEN jg.rank = tg.rank THEN 'on' ELSE 'below' END AS outcome
+    ), pairs AS MATERIALIZED (
+        SELECT n.subject_no, n.aspect_no, j.scheme_version_no, j.grade_no, t.version_no AS goal_version, t.grade_no AS goal_grade, count(*)::integer AS n
         FROM w
         JOIN census c ON c.tenant_id = in_tenant AND c.window_no = of_window AND c.school_id = of_school
         JOIN pins n ON n.tenant_id = in_tenant AND n.window_no = of_window AND n.school_id = of_school
         LEFT JOIN LATERAL (
             SELECT x.scheme_version_no, x.grade_no FROM judgements x WHERE x.tenant_id = in_tenant AND x.academic_year = c.academic_year
-                AND x.pupil_id = c.pupil_id AND x.window_no = of_window AND x.subject_no = n.subject_no AND x.aspect_no = n.aspect_no LIMIT 1
+                AND x.pupil_id = c.pupil_id AND x.window_no = of_window AND x.subject_no = n.subject_no AND x.aspect_no = n.aspect_no
+                AND x.grade_no IS NOT NULL LIMIT 1
         ) j ON true
         LEFT JOIN LATERAL (
             SELECT s.version_no, s.grade_no FROM (
@@ -1922,14 +2088,20 @@ CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint
                 WHERE g.tenant_id = in_tenant AND g.pupil_id = c.pupil_id AND g.subject_no = n.subject_no AND g.aspect_no = n.aspect_no
             ) s WHERE s.version_no IS NOT NULL AND s.horizon_on >= w.census_on
             ORDER BY s.horizon_on, s.version_no IS DISTINCT FROM j.scheme_version_no, s.recorded_at DESC, s.id LIMIT 1
-        ) t ON true
-        LEFT JOIN grades jg ON jg.tenant_id = in_tenant AND jg.scheme_version_no = j.scheme_version_no AND jg.no = j.grade_no
-        LEFT JOIN grades tg ON tg.tenant_id = in_tenant AND tg.scheme_version_no = t.version_no AND tg.no = t.grade_no
+        ) t ON j.grade_no IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5, 6
+    ), outcomes AS (
+        SELECT p.subject_no, p.aspect_no, p.n, CASE WHEN p.grade_no IS NULL THEN 'not judged' WHEN p.goal_version IS NULL THEN 'no target'
+            ELSE COALESCE(compare_with_goal(
+                in_tenant, (now() AT TIME ZONE 'Europe/London')::date, p.scheme_version_no, p.grade_no, p.goal_version, p.goal_grade
+            ), 'not comparable') END AS outcome
+        FROM pairs p
     )
-    SELECT o.subject_no, o.aspect_no, count(*)::integer, (count(*) FILTER (WHERE outcome = 'above'))::integer,
-        (count(*) FILTER (WHERE outcome = 'on'))::integer, (count(*) FILTER (WHERE outcome = 'below'))::integer,
-        (count(*) FILTER (WHERE outcome = 'no target'))::integer, (count(*) FILTER (WHERE outcome = 'not comparable'))::integer,
-        (count(*) FILTER (WHERE outcome = 'not judged'))::integer
+    SELECT o.subject_no, o.aspect_no, sum(o.n)::integer, COALESCE(sum(o.n) FILTER (WHERE outcome = 'above'), 0)::integer,
+        COALESCE(sum(o.n) FILTER (WHERE outcome = 'on'), 0)::integer, COALESCE(sum(o.n) FILTER (WHERE outcome = 'below'), 0)::integer,
+        COALESCE(sum(o.n) FILTER (WHERE outcome = 'no target'), 0)::integer,
+        COALESCE(sum(o.n) FILTER (WHERE outcome = 'not comparable'), 0)::integer,
+        COALESCE(sum(o.n) FILTER (WHERE outcome = 'not judged'), 0)::integer
     FROM outcomes o GROUP BY o.subject_no, o.aspect_no
 $$;
 
@@ -3366,7 +3538,11 @@ CREATE TABLE public.schemes (
     school_id uuid,
     derived boolean DEFAULT false NOT NULL,
     template text,
-    retired boolean DEFAULT false NOT NULL
+    retired boolean DEFAULT false NOT NULL,
+    progress_method text,
+    progress_statement text,
+    progress_declared_at timestamp with time zone,
+    progress_declared_by text
 );
 
 ALTER TABLE ONLY public.schemes FORCE ROW LEVEL SECURITY;
@@ -5039,6 +5215,10 @@ GRANT ALL ON FUNCTION public.count_readiness(in_tenant uuid, in_year smallint, o
 REVOKE ALL ON FUNCTION public.count_staged_bytes() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_app;
 GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.count_transitions(in_tenant uuid, from_window smallint, to_window smallint, of_subject smallint, of_aspect smallint, of_schools uuid[], on_day date, known_before timestamp with time zone, by_method text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_transitions(in_tenant uuid, from_window smallint, to_window smallint, of_subject smallint, of_aspect smallint, of_schools uuid[], on_day date, known_before timestamp with time zone, by_method text) TO markonce_app;
+GRANT ALL ON FUNCTION public.count_transitions(in_tenant uuid, from_window smallint, to_window smallint, of_subject smallint, of_aspect smallint, of_schools uuid[], on_day date, known_before timestamp with time zone, by_method text) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) TO markonce_app;

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from domain.access.caller import Caller
+from domain.access.caller import Caller, Need
+from domain.access.standing import check_standing
 from domain.aggregates.aggregate_rows import AggregateScale
 from domain.aggregates.school_names import parse_number, resolve_laestabs
 from domain.aggregates.transition_query import TransitionQuery
@@ -151,7 +152,10 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
     trust = query.trust
     names = (trust, None if trust is None else parse_id(trust), None if trust is None else parse_number(trust))
     found: Any = await database.read(_FIND, caller.client_id, *names, clock.read_now(), name="find transitions")
-    question = _find_named(query, msgspec.json.decode(found["found"], type=_Found), await resolve_laestabs(database, query.school))
+    named = msgspec.json.decode(found["found"], type=_Found)
+    if not named.schools and trust is None:
+        await check_standing(database, caller.client_id, {"transitions": Need(Scope.AGGREGATES_INTERNAL)})
+    question = _find_named(query, named, await resolve_laestabs(database, query.school))
     crosswalks_on = query.crosswalks_on or query.as_of or clock.read_today()
     numbers = (question.from_window.no, question.to_window.no, question.subject.no, question.aspect.no)
     answer: Any = await database.read(

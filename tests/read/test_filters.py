@@ -25,6 +25,7 @@ FREE = {
     *("group.code", "group.name"),
     *("code.meaning", "code.source"),
     *("subject.name", "aspect.name", "scheme.name", "grade.label", "grade.band"),
+    *("scheme.progressStatement", "scheme.progressDeclaredBy"),
     *(
         "window.name",
         "window.purpose",
