@@ -68,6 +68,8 @@ NO_CODES = {
     "front-end",
     *("multi-academy", "single-academy", "reference-collides"),
     # what stops a school from being aggregated
+    *("as-of", "to-another-school", "from-another-school", "nobody-matched", "not-judged", "not-judged-from", "not-judged-to"),
+    *("not-placed", "not-placed-from", "not-placed-to"),
     *("nobody-on-roll", "no-standard", "standard-later", "no-crosswalk", "not-mapped"),
     # parts of paths
     *("planned-pupils", "planned-enrolments", "planned-characteristics"),
