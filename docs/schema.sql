@@ -244,27 +244,23 @@ BEGIN
         SELECT tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no, (COALESCE(sign, 1) * sum(n))::integer FROM listed WHERE apart AND scheme_version_no IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no HAVING sum(n) <> 0
         ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no) DO UPDATE SET n = a.n + excluded.n
     ), combined AS MATERIALIZED (
-        SELECT tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, (COALESCE(sign, 1) * sum(n))::integer AS n
-        FROM listed WHERE parts IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos HAVING sum(n) <> 0
+        SELECT t.*, c.row_id, COALESCE(c.n, 0) + t.n AS sum FROM (
+            SELECT tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, (COALESCE(sign, 1) * sum(n))::integer AS n
+            FROM listed WHERE parts IS NOT NULL GROUP BY tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos HAVING sum(n) <> 0
+        ) t LEFT JOIN LATERAL (SELECT c.ctid AS row_id, c.n FROM conjunction_cells c WHERE c.tenant_id = t.tenant_id AND c.window_no = t.window_no AND c.school_id = t.school_id AND c.subject_no = t.subject_no AND c.apart = t.apart AND c.year_group = t.year_group AND c.sex = t.sex AND c.disadvantaged = t.disadvantaged AND c.eal = t.eal AND c.sen = t.sen AND c.parts = t.parts AND c.versions = t.versions AND c.grade_nos = t.grade_nos LIMIT 1) c ON true
     ), emptied AS (
-        DELETE FROM conjunction_cells c USING combined t
-        WHERE c.tenant_id = t.tenant_id AND c.window_no = t.window_no AND c.school_id = t.school_id AND c.subject_no = t.subject_no AND c.apart = t.apart AND c.year_group = t.year_group AND c.sex = t.sex AND c.disadvantaged = t.disadvantaged AND c.eal = t.eal AND c.sen = t.sen AND c.parts = t.parts AND c.versions = t.versions AND c.grade_nos = t.grade_nos
-            AND t.n < 0 AND c.n + t.n = 0
-    ), lowered AS (
-        UPDATE conjunction_cells c SET n = c.n + t.n FROM combined t
-        WHERE c.tenant_id = t.tenant_id AND c.window_no = t.window_no AND c.school_id = t.school_id AND c.subject_no = t.subject_no AND c.apart = t.apart AND c.year_group = t.year_group AND c.sex = t.sex AND c.disadvantaged = t.disadvantaged AND c.eal = t.eal AND c.sen = t.sen AND c.parts = t.parts AND c.versions = t.versions AND c.grade_nos = t.grade_nos
-            AND t.n < 0 AND c.n + t.n <> 0
-    ), raised AS (
-        INSERT INTO conjunction_cells AS c (tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, n FROM combined WHERE n > 0
+        DELETE FROM conjunction_cells WHERE ctid = ANY (ARRAY(SELECT row_id FROM combined WHERE sum = 0))
+    ), combined_kept AS (
+        INSERT INTO conjunction_cells AS c (tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, n) SELECT tenant_id, academic_year, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos, n FROM combined WHERE sum <> 0
         ON CONFLICT (tenant_id, window_no, school_id, subject_no, apart, year_group, sex, disadvantaged, eal, sen, parts, versions, grade_nos) DO UPDATE SET n = c.n + excluded.n
     ), summed AS (
         INSERT INTO totals AS t (tenant_id, academic_year, window_no, school_id, subject_no, aspect_no, eligible, valid, expected, higher, valued, value_sum)
-SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no,
-    COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, c.grade_no >= 0)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0),
-    COALESCE(sum(n) FILTER (WHERE g.expected), 0), COALESCE(sum(n) FILTER (WHERE g.higher), 0),
-    COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
-    FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
-    GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
+        SELECT c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no,
+            COALESCE(sum(n) FILTER (WHERE COALESCE(g.eligible, c.grade_no >= 0)), 0), COALESCE(sum(n) FILTER (WHERE g.valid), 0),
+            COALESCE(sum(n) FILTER (WHERE g.expected), 0), COALESCE(sum(n) FILTER (WHERE g.higher), 0),
+            COALESCE(sum(n) FILTER (WHERE g.valid AND g.value IS NOT NULL), 0), COALESCE(sum(n * g.value) FILTER (WHERE g.valid), 0)
+        FROM counted c LEFT JOIN grades g ON g.tenant_id = c.tenant_id AND g.scheme_version_no = c.scheme_version_no AND g.no = c.grade_no
+        GROUP BY c.tenant_id, c.academic_year, c.window_no, c.school_id, c.subject_no, c.aspect_no
         ON CONFLICT (tenant_id, window_no, school_id, subject_no, aspect_no) DO UPDATE SET eligible = t.eligible + excluded.eligible,
             valid = t.valid + excluded.valid, expected = t.expected + excluded.expected, higher = t.higher + excluded.higher,
             valued = t.valued + excluded.valued, value_sum = t.value_sum + excluded.value_sum
