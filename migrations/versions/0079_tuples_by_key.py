@@ -5,7 +5,7 @@ It was joined to the cells of the tenant, which the planner did by reading all o
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0077", "0076", None, None
+revision, down_revision, branch_labels, depends_on = "0079", "0078", None, None
 
 KEY = (
     "tenant_id, window_no, school_id, subject_no, aspect_no, year_group, sex, disadvantaged, eal, sen, scheme_version_no, grade_no"
