@@ -82,8 +82,13 @@ class RestEndpoint:
     handler: Handler
 
 
-def list_endpoints() -> Iterator[RestEndpoint]:
+@cache
+def list_endpoints() -> tuple[RestEndpoint, ...]:
     """Every endpoint, in the order of the OpenAPI document."""
+    return tuple(_make_endpoints())
+
+
+def _make_endpoints() -> Iterator[RestEndpoint]:
     for resource in RESOURCES.values():
         url = f"/v1/{resource.path}"
         yield RestEndpoint("GET", url, ReadList(resource), list_handler(resource))
@@ -120,7 +125,7 @@ def url_of(command: Command) -> tuple[str, str]:
     and record_school_references one to the references of one school.
     """
     verb, noun = command.name.split("_", 1)
-    paths = {_make_snake(name): resource.path for resource in RESOURCES.values() for name in (resource.name, resource.plural)}
+    paths = _list_paths()
     owner, _, below = noun.partition("_")
     if verb == "create" and owner in paths and below in paths:
         return "POST", f"/v1/{paths[owner]}/{{id}}/{paths[below]}"
@@ -141,6 +146,12 @@ def url_of(command: Command) -> tuple[str, str]:
         case "delete":
             return "DELETE", f"/v1/{path}/{{id}}"
     return "POST", f"/v1/{path}/{{id}}/{command.path or verb}"
+
+
+@cache
+def _list_paths() -> dict[str, str]:
+    """The path of each resource, by its name and its plural in snake case."""
+    return {_make_snake(name): resource.path for resource in RESOURCES.values() for name in (resource.name, resource.plural)}
 
 
 def _make_snake(name: str) -> str:
@@ -175,14 +186,15 @@ class FixedRoute(Route):
         return (Match.FULL if match is Match.PARTIAL else match), child_scope
 
 
-def make_routes() -> list[Route]:
+@cache
+def make_routes() -> tuple[Route, ...]:
     """One route for each path, so that a 405 lists every method of the path. Paths without parameters are tried first."""
     handlers: dict[str, dict[str, Handler]] = {}
     for endpoint in list_endpoints():
         handlers.setdefault(endpoint.path, {})[endpoint.method] = endpoint.handler
     paths = sorted(handlers, key=lambda path: "{" in path)
     kinds = {path: Route if "{" in path else FixedRoute for path in paths}
-    return [kinds[path](path, _dispatch(handlers[path]), methods=list(handlers[path])) for path in paths]
+    return tuple(kinds[path](path, _dispatch(handlers[path]), methods=list(handlers[path])) for path in paths)
 
 
 def _dispatch(handlers: dict[str, Handler]) -> Handler:

@@ -230,7 +230,7 @@ CLOSED = {
     "api/pages/__init__.py": {"load_assets", "compute_version"},
     "api/pages/problems.py": {"_encode_list", "_write_list"},
     "api/rest/openapi/document.py": {"_encode"},
-    "api/rest/urls.py": {"_list_sent_again"},
+    "api/rest/urls.py": {"list_endpoints", "make_routes", "_list_paths", "_list_sent_again"},
     "domain/assessment/code_lists.py": {"_index_values"},
     "domain/assessment/horizon_days.py": {"load_horizons"},
     "domain/assessment/window_templates.py": {"load_window_templates"},
