@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from api.commands.console import fail, fail_with_faults
-from api.server.supervisor import STOPPING
+from api.server.supervisor import STOPPING, stop_as_by_interrupt
 from api.settings import ROLES, URLS
 from domain.store.embedded_urls import PREFIX, is_running, run_embedded
 from domain.store.programs import EmbeddedError
@@ -42,9 +42,7 @@ def replace_embedded_urls(command: str) -> Iterator[Callable[[], bool]]:
         faults.append("--print-roles and --admin-url are for a PostgreSQL of your own: an embedded database makes its own roles")
     fail_with_faults(faults)
     folder = Path(folders.pop()).expanduser().absolute()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))  # so that the server is stopped
+    stop_as_by_interrupt()  # so that the server is stopped
     try:
         with run_embedded(folder, is_shared=command != "serve") as urls:
             os.environ.update({name: urls[role] for name, role in _ROLES_OF_URLS.items()})

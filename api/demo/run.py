@@ -105,9 +105,7 @@ def _claim_folder(data_dir: Path) -> Iterator[None]:
 @contextmanager
 def _run_cluster(data_dir: Path, console: Console) -> Iterator[embedded.Cluster]:
     """Runs the cluster, and stops it at the end in any case. SIGTERM and SIGHUP are handled like Ctrl-C."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))  # asyncio stops cleanly for SIGINT only
+    supervisor.stop_as_by_interrupt()
     console.print("Starting the embedded PostgreSQL …")
     cluster = embedded.start(data_dir / "postgresql")
     try:

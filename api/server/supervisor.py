@@ -88,6 +88,16 @@ def listen(host: str, port: int, *, advice: str = "choose another with --port (m
         raise OSError(f"Port {port} on {host} {reason}: {advice}.") from problem
 
 
+def stop_as_by_interrupt() -> None:
+    """Lets SIGTERM and SIGHUP stop this process as SIGINT does, for which alone asyncio stops cleanly. SIGHUP stays ignored where
+    nohup ignores it. SIGINT does not: a script's shell ignores it for what it starts in the background, which `kill` must end."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 def supervise(
     listener: socket.socket, operations: socket.socket | None = None, *, has_database: Callable[[], bool] | None = None
 ) -> int:

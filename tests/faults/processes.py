@@ -41,6 +41,9 @@ class Marked:
 
     def __post_init__(self) -> None:
         def limit() -> None:
+            signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            )  # a shell ignores it for what it runs in the background, as it may run the tests
             if self.descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
 
