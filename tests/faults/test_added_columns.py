@@ -21,7 +21,7 @@ from domain.store.database import Database
 from tests.fixtures.databases import Databases
 from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
 from tests.fixtures.random_queries import Document, Question
-from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.settings import ROOT, SECRET, WIDE
 from tests.fixtures.small_trust import TRUST, URNS, WINDOW, Trust, batch, entry, judged, open_trust, roll, sent, window
 from tests.fixtures.small_trust import opened as opened_window
 from tests.fixtures.two_trusts import build_two_trusts
@@ -96,7 +96,7 @@ async def test_a_column_more_in_every_table_changes_no_answer(interfaces: Interf
     assert len(await add_columns(interfaces.two_trusts.databases, "added")) > 35
     assert await read_everything(interfaces) == before
     restarted = await Database.open(interfaces.two_trusts.databases.app_url)
-    settings = Settings(interfaces.two_trusts.databases.app_url, SECRET.encode(), "http://interfaces", cache_mb=0)
+    settings = Settings(interfaces.two_trusts.databases.app_url, SECRET.encode(), "http://interfaces", cache_mb=0, **WIDE)
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=build_app(settings, restarted)), base_url=settings.base_url
     ) as http:

@@ -16,7 +16,7 @@ from domain import RESOURCES
 from domain.declare.resource import Resource
 from domain.support.slices import run_at_once
 from tests.fixtures.registration import authorise
-from tests.fixtures.settings import SECRET
+from tests.fixtures.settings import SECRET, WIDE
 from tests.fixtures.two_trusts import KS2, SCHOOLS, TwoTrusts
 
 BASE = "https://markonce.example"
@@ -28,7 +28,7 @@ async def manager(two_trusts: TwoTrusts) -> AsyncIterator[httpx2.AsyncClient]:
     """The client of North, all of whose scopes it holds."""
     await two_trusts.as_superuser("UPDATE schools SET name = '=cmd|A0' WHERE name = 'Birch'")
     transport = httpx2.ASGITransport(
-        app=build_app(Settings(two_trusts.databases.app_url, SECRET.encode(), BASE), two_trusts.database)
+        app=build_app(Settings(two_trusts.databases.app_url, SECRET.encode(), BASE, **WIDE), two_trusts.database)
     )
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as http:
         http.headers.update(await authorise(http, two_trusts.clients["North"].credentials))
