@@ -11,12 +11,9 @@ import pytest
 from domain import RESOURCES
 from domain.declare import type_numbers
 from tests.fixtures.settings import ROOT
+from tests.fixtures.sources import list_sources, parse_source
 
-MODULES = {
-    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())
-    for package in ("api", "domain")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
+MODULES = list_sources()
 TESTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted((ROOT / "tests").rglob("*.py"))}
 PICTURES = {"door", "doors", "wall", "walls", "walled", "unwalled", "world", "worlds"}
 """Words that are written nowhere: the terms are interface, check, row-level security, and the name of what a fixture builds."""
@@ -118,12 +115,12 @@ def test_parameters_are_found() -> None:
 
 @pytest.mark.parametrize("path", MODULES)
 def test_functions_are_named_by_what_they_do(path: str) -> None:
-    assert participles(MODULES[path]) == []
+    assert participles(parse_source(path)) == []
 
 
 @pytest.mark.parametrize("path", MODULES)
 def test_parameters_say_what_they_are(path: str) -> None:
-    assert forbidden_parameters(MODULES[path]) == []
+    assert forbidden_parameters(parse_source(path)) == []
 
 
 def test_words_within_names_are_found() -> None:
@@ -144,7 +141,7 @@ def test_tests_are_named_in_terms() -> None:
 
 def test_a_public_class_has_its_name_alone() -> None:
     where: dict[str, list[str]] = defaultdict(list)
-    for path, tree in MODULES.items():
+    for path, tree in ((path, parse_source(path)) for path in MODULES):
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where[node.name].append(path)
@@ -153,20 +150,20 @@ def test_a_public_class_has_its_name_alone() -> None:
 
 @pytest.mark.parametrize("path", MODULES)
 def test_modules_and_functions_are_short(path: str) -> None:
-    tree = MODULES[path]
+    tree = parse_source(path)
     assert len((ROOT / path).read_text().splitlines()) <= MAX_LINES
     assert [each.name for each in functions(tree) if (each.end_lineno or 0) - each.lineno >= MAX_FUNCTION_LINES] == []
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.startswith("api/")])
 def test_the_api_holds_no_sql(path: str) -> None:
-    texts = (node.value for node in ast.walk(MODULES[path]) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    texts = (node.value for node in ast.walk(parse_source(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str))
     assert [text for text in texts if SQL.search(text)] == []
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.startswith("api/") and not path.startswith(ABOUT_HTTP)])
 def test_status_codes_are_written_where_http_is(path: str) -> None:
-    assert statuses(MODULES[path]) == []
+    assert statuses(parse_source(path)) == []
 
 
 def test_each_type_number_belongs_to_one_table() -> None:
@@ -175,7 +172,7 @@ def test_each_type_number_belongs_to_one_table() -> None:
     assert {resource.type_number for resource in RESOURCES.values()} - {None} <= set(numbers)
     made = {
         ast.unparse(call.args[0])
-        for tree in MODULES.values()
+        for tree in map(parse_source, MODULES)
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "new_id"
     }

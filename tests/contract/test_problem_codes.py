@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -22,16 +23,11 @@ from api.http.problems import STATUS
 from api.rest.openapi.document import make_document
 from api.settings import Settings
 from domain.declare.errors import DomainError
-from tests.fixtures.settings import ROOT
+from tests.fixtures.sources import list_sources, parse_source
 
 BASE = "https://markonce.example"
 DOCUMENT = make_document(BASE)
-TREES = {
-    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())
-    for package in ("api", "domain")
-    for path in sorted((ROOT / package).rglob("*.py"))
-    if "api/demo" not in path.as_posix()
-}
+MODULES = [path for path in list_sources() if not path.startswith("api/demo/")]
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 FORMATTED = {
     "{}-not-ready": ("database", "writing", "schema", "clock", "signing-key"),
@@ -96,8 +92,8 @@ NO_CODES = {
 
 
 def walk() -> Iterator[tuple[str, ast.AST]]:
-    for path, tree in TREES.items():
-        for node in ast.walk(tree):
+    for path in MODULES:
+        for node in ast.walk(parse_source(path)):
             yield f"{path}:{getattr(node, 'lineno', 0)}", node
 
 
@@ -155,6 +151,7 @@ def template(node: ast.JoinedStr) -> str:
     return "".join(literal(part) or "{}" for part in node.values)
 
 
+@cache
 def used_codes() -> dict[str, str]:
     """Every code in api and domain, with one place where it is."""
     found = {code: where for where, code in class_attributes()}
