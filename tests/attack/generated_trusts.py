@@ -53,9 +53,14 @@ class GeneratedTrust:
     urns: list[int]
     ids: dict[str, UUID] = field(default_factory=dict)
 
-    def count(self, group: Group, subject: str | None, what: str) -> int:
-        """Counts by hand: `what` is eligible, valid, expected or higher; the subject is rwm for all three at once."""
+    def count(self, group: Group, subject: str | None, what: str, pooled: frozenset[int] | None = None) -> int:
+        """Counts by hand: `what` is eligible, valid, expected or higher; the subject is rwm for all three at once.
+
+        `pooled` are the URNs of the schools that a group of the whole trust is of, None for all.
+        """
         found = [each for each in self.pupils if is_member(each, group)]
+        if group.school is None and pooled is not None:
+            found = [each for each in found if self.urns[each.school] in pooled]
         least = {"eligible": 0, "valid": 1, "expected": 2, "higher": 3}[what]
         parts = SUBJECTS if subject in (None, "rwm") else (subject,)
         return sum(all(each.marks[part].level >= least for part in parts) for each in found)

@@ -18,7 +18,10 @@ _QUERY = """query ($window: String, $subject: String, $by: [AggregateDimension!]
 
 
 class Reading(NamedTuple):
-    """A row of an answer. What a row is not grouped by is None; its figures are None where they are hidden."""
+    """A row of an answer. What a row is not grouped by is None; its figures are None where they are hidden.
+
+    `pooled` are the schools that a row of the trust adds up, None for all.
+    """
 
     school: int | None
     year: str | None
@@ -31,6 +34,7 @@ class Reading(NamedTuple):
     higher: int | None
     average: float | None
     status: str | None
+    pooled: frozenset[int] | None = None
 
 
 def list_questions(at_once: int = 1) -> Iterator[tuple[tuple[str, ...], str | None]]:

@@ -48,6 +48,8 @@ class Question(NamedTuple):
     category: str | None
     count: Count
     enough: int
+    pooled: frozenset[int] | None = None
+    """The schools that a row of the trust adds up, None for all."""
 
 
 class Range(NamedTuple):
@@ -125,12 +127,13 @@ class Attack:
                 [*(at(part, upper) for part in PARTS), at("rwm", lower)], [*(at(part, lower) for part in PARTS), at("rwm", upper)]
             )
 
-    def _list_columns(self, school: int | None, year: str | None, dimension: str | None, category: str | None) -> list[int]:
+    def _list_columns(self, of: Reading | Question) -> list[int]:
+        schools = (of.school,) if of.school is not None else self.years if of.pooled is None else of.pooled
         return [
-            self._columns[Cell(each, in_year, dimension, category)]
-            for each in (self.years if school is None else (school,))
-            for in_year in self.years[each]
-            if year in (None, in_year)
+            self._columns[Cell(school, year, of.dimension, of.category)]
+            for school in schools
+            for year in self.years[school]
+            if of.year in (None, year)
         ]
 
     def _read(self, readings: Iterable[Reading]) -> None:
@@ -138,7 +141,7 @@ class Attack:
         for reading in readings:
             if reading.status == "c":
                 continue
-            columns = self._list_columns(reading.school, reading.year, reading.dimension, reading.category)
+            columns = self._list_columns(reading)
             counts: list[tuple[Count, int | None]] = [("eligible", reading.eligible)]
             counts += [((reading.subject, what), getattr(reading, what)) for what in ("valid", "expected", "higher")]
             for count, value in counts:
@@ -201,7 +204,7 @@ class Attack:
     def _make_objective(self, question: Question) -> tuple[np.ndarray, float]:
         """Returns the factor of each unknown, and what is already certain."""
         objective, certain = np.zeros(len(self._unknown)), 0.0
-        for column in self._list_columns(question.school, question.year, question.dimension, question.category):
+        for column in self._list_columns(question):
             index = column + INDEX[question.count]
             if index in self._unknown:
                 objective[self._unknown[index]] += 1

@@ -1,4 +1,4 @@
-"""An attacker of aggregates who reads HTTP alone: what today's method discloses. `make attack` attacks 300 trusts."""
+"""An attacker of aggregates who reads HTTP alone: what today's method discloses."""
 
 import os
 from collections.abc import AsyncIterator
@@ -20,7 +20,8 @@ from tests.fixtures.databases import Databases, Statements, open_counted
 from tests.fixtures.registration import authorise, register_client
 from tests.fixtures.settings import SECRET
 
-TRUSTS = 300 if os.environ.get("MARKONCE_FULL") else 4
+IS_FULL = bool(os.environ.get("MARKONCE_FULL"))
+TRUSTS = 20 if IS_FULL else 3
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Attacked:
     operator: Any
     trusts: list[GeneratedTrust]
     readers: list[Reader]
+    readings: list[list[Reading]]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -47,7 +49,7 @@ async def attacked(module_databases: Databases) -> AsyncIterator[Attacked]:
             credentials = await register_client(operator, f"portal {number}", f"trust:{5000 + number}=aggregates:read")
             trusts.append(trust)
             readers.append(Reader(http, await authorise(http, credentials), CODE))
-        yield Attacked(operator, trusts, readers)
+        yield Attacked(operator, trusts, readers, [await reader.read_all() for reader in readers])
     await database.close()
     await operator.close()
 
@@ -112,50 +114,38 @@ def test_conjunctions_narrow_their_subjects() -> None:
 
 async def test_both_interfaces_and_csv_say_the_same(attacked: Attacked) -> None:
     reader = attacked.readers[0]
-    for dimensions, subject in list_questions():
+    for dimensions, subject in list(list_questions())[:: 1 if IS_FULL else 5]:
         rows = await reader.read_json(dimensions, subject)
         assert rows
         assert await reader.read_csv(dimensions, subject) == rows
         assert await reader.read_graphql(dimensions, subject) == rows
 
 
-async def test_what_is_shown_is_right(attacked: Attacked) -> None:
-    trust, reader = attacked.trusts[0], attacked.readers[0]
-    for reading in await reader.read_all():
-        if reading.status != "c":
-            school = None if reading.school is None else trust.urns.index(reading.school)
-            counts = [
-                trust.count(Group(school, *reading[1:4]), reading.subject, what) for what in ("eligible", "valid", "expected")
-            ]
-            assert counts == [reading.eligible, reading.valid, reading.expected], reading
+def test_what_is_shown_is_right(attacked: Attacked) -> None:
+    trust = attacked.trusts[0]
+    shown = [reading for reading in attacked.readings[0] if reading.status != "c"]
+    assert len(shown) > 100
+    for reading in shown:
+        school = None if reading.school is None else trust.urns.index(reading.school)
+        group = Group(school, *reading[1:4])
+        counts = [trust.count(group, reading.subject, what) for what in ("eligible", "valid", "expected", "higher")]
+        assert counts == [reading.eligible, reading.valid, reading.expected, reading.higher], reading
 
 
-async def test_the_method_of_today_hides_sizes_and_discloses_attainment(attacked: Attacked) -> None:
-    """The attacker bites: the counts that it finds exactly are those of the pupils, which `judge` compares."""
+def test_the_method_of_today_hides_sizes_and_discloses_attainment(attacked: Attacked) -> None:
+    """The attacker bites: it finds dozens of counts of unsafe groups exactly, as `judge` compares, and averages of 1 to 5 marks."""
     everything, few = Verdicts(), 0
-    for trust, reader in zip(attacked.trusts, attacked.readers, strict=True):
-        readings = await reader.read_all()
+    for trust, readings in zip(attacked.trusts, attacked.readings, strict=True):
         everything.add(judge(trust, readings))
         few += len(find_averages_of_few(readings))
-    print(
-        len(everything.exact_counts),
-        "of",
-        everything.counts,
-        "counts;",
-        len(everything.exact_sizes),
-        "and",
-        len(everything.narrow_sizes),
-        "of",
-        everything.sizes,
-        few,
-    )
-    assert len(everything.exact_counts) >= 24
-    assert few >= 6
+    assert len(everything.exact_counts) >= 24, (len(everything.exact_counts), everything.counts)
+    assert everything.exact_sizes, everything.sizes  # of groups that are shown although few of them have a mark
+    assert few
 
 
 async def test_one_late_mark_moves_rows_by_one_and_is_the_difference_of_two_averages(attacked: Attacked) -> None:
     trust, reader = attacked.trusts[1], attacked.readers[1]
-    before = await reader.read_all()
+    before = attacked.readings[1]
     late = next(i for i, pupil in enumerate(trust.pupils) if pupil.marks["maths"].code is None)
     pupil = trust.pupils[late]
     pupil.marks["maths"] = Mark("113", 3)

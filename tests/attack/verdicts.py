@@ -1,10 +1,11 @@
 """Compares what an attacker finds with the pupils: which unsafe groups are disclosed, and how."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from tests.attack.generated_trusts import GeneratedTrust, Group
+from tests.attack.generated_trusts import GeneratedTrust
 from tests.attack.readings import SUBJECTS, Reading
 from tests.attack.solving import Attack, Question, Range
 
@@ -30,36 +31,49 @@ class Verdicts:
             setattr(self, name, getattr(self, name) + value)
 
 
-def is_small(number: int) -> bool:
-    return 0 < number < SMALL
+def is_small(number: int, least: int = SMALL) -> bool:
+    return 0 < number < least
 
 
-def list_unsafe(trust: GeneratedTrust) -> Iterator[Group]:
-    """Yields the groups with 1 to 5 pupils, or with 1 to 5 marks in a subject or in all of them."""
-    for group in trust.groups():
-        valid = (trust.count(group, subject, "valid") for subject in SUBJECTS)
-        if is_small(trust.count(group, None, "eligible")) or any(map(is_small, valid)):
-            yield group
+class Truth:
+    """The pupils of a trust, and which of its rows pool which schools."""
+
+    def __init__(self, trust: GeneratedTrust, readings: Sequence[Reading], attainment_from: int) -> None:
+        self._trust, self._attainment_from = trust, attainment_from
+        self._pools = {reading.year: reading.pooled for reading in readings if reading[:1] + reading[2:3] == (None, None)}
+
+    def list_questions(self) -> Iterator[tuple[Question, int]]:
+        """Yields what may not be found of unsafe groups, with the truth: those with 1 to 5 pupils, or with 1 to 5 marks in a subject or in all.
+
+        Where attainment is shown from a larger number of pupils and of marks on, a group with fewer is unsafe too.
+        """
+        for group in self._trust.groups():
+            pooled = self._pools.get(group.year) if group.school is None else None
+            counts = {
+                (subject, what): self._trust.count(group, subject, what, pooled)
+                for subject in SUBJECTS
+                for what in ("eligible", "valid", "expected", "higher")
+            }
+            eligible = counts["rwm", "eligible"]
+            marks = [counts[subject, "valid"] for subject in SUBJECTS]
+            if not any(is_small(number, self._attainment_from) for number in (eligible, *marks)):
+                continue
+            place = (None if group.school is None else self._trust.urns[group.school], *group[1:])
+            if is_small(eligible):
+                yield Question(*place, "eligible", ENOUGH_SIZES, pooled), eligible
+            for (subject, what), count in counts.items():
+                if what in ("expected", "higher"):
+                    yield Question(*place, (subject, what), ENOUGH_COUNTS, pooled), count
+                elif what == "valid" and is_small(count):
+                    yield Question(*place, (subject, what), ENOUGH_SIZES, pooled), count
 
 
-def list_questions(trust: GeneratedTrust, group: Group) -> Iterator[tuple[Question, int]]:
-    """Yields what may not be found of an unsafe group, with the truth."""
-    place = (None if group.school is None else trust.urns[group.school], *group[1:])
-    if is_small(eligible := trust.count(group, None, "eligible")):
-        yield Question(*place, "eligible", ENOUGH_SIZES), eligible
-    for subject in SUBJECTS:
-        if is_small(valid := trust.count(group, subject, "valid")):
-            yield Question(*place, (subject, "valid"), ENOUGH_SIZES), valid
-        for what in ("expected", "higher"):
-            yield Question(*place, (subject, what), ENOUGH_COUNTS), trust.count(group, subject, what)
-
-
-def judge(trust: GeneratedTrust, readings: Sequence[Reading]) -> Verdicts:
+def judge(trust: GeneratedTrust, readings: Sequence[Reading], attainment_from: int = SMALL) -> Verdicts:
     """Attacks a trust by what was read of it. Fails where a count of its pupils lies outside what the attack finds."""
-    asked = [each for group in list_unsafe(trust) for each in list_questions(trust, group)]
+    asked = list(Truth(trust, readings, attainment_from).list_questions())
     questions = [question for question, _ in asked]
     ranges = Attack(readings).find_ranges(questions)
-    shown = {reading[:5]: reading for reading in readings if reading.status != "c"}
+    shown = Shown(readings)
     verdicts = Verdicts()
     for (question, truth), found in zip(asked, ranges, strict=True):
         is_whole = found.width >= question.enough or found.low <= truth <= found.high
@@ -70,7 +84,7 @@ def judge(trust: GeneratedTrust, readings: Sequence[Reading]) -> Verdicts:
                 verdicts.exact_sizes.append(question)
             elif found.width < ENOUGH_SIZES:
                 verdicts.narrow_sizes.append((question, found))
-        elif found.width == 1 and is_implied(question, shown):
+        elif found.width == 1 and shown.implies(question):
             verdicts.implied += 1
         else:
             verdicts.counts += 1
@@ -79,18 +93,51 @@ def judge(trust: GeneratedTrust, readings: Sequence[Reading]) -> Verdicts:
     return verdicts
 
 
-def is_implied(question: Question, shown: dict[tuple[object, ...], Reading]) -> bool:
-    """Whether a safe group that is shown and contains the group has nobody, or everybody, in the count."""
-    assert not isinstance(question.count, str)
-    subject, what = question.count
-    divisions = {(None, None), (question.dimension, question.category)}
-    for school, year, division in product({None, question.school}, {None, question.year}, divisions):
-        around = shown.get((school, year, *division, subject))
-        if around is None or any(is_small(getattr(around, size) or 0) for size in ("eligible", "valid")):
-            continue
-        if getattr(around, what) in (0, around.eligible):
-            return True
-    return False
+class Shown:
+    """The rows that are shown, to see whether one of them says that nobody, or everybody, of a group is counted."""
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._rows = {reading[:5]: reading for reading in readings if reading.status != "c"}
+        self._years: defaultdict[int, set[str]] = defaultdict(set)
+        for reading in readings:
+            if reading.school is not None and reading.year is not None:
+                self._years[reading.school].add(reading.year)
+
+    def implies(self, question: Question) -> bool:
+        """Whether a group around, which may be shown, has nobody or everybody in the count, or each part of the group has such a one."""
+        assert not isinstance(question.count, str)
+        for school, year in product({None, question.school}, {None, question.year}):
+            for eligible, count in self._list_around(question, school, year):
+                if count in (0, eligible):
+                    return True
+        if question.school is None:
+            pooled = self._years if question.pooled is None else question.pooled
+            parts = [school for school in pooled if question.year is None or question.year in self._years[school]]
+            return all(self.implies(question._replace(school=school, pooled=None)) for school in parts)
+        return question.year is None and all(self.implies(question._replace(year=year)) for year in self._years[question.school])
+
+    def _list_around(self, question: Question, school: int | None, year: str | None) -> Iterator[tuple[int, int]]:
+        """Yields pupils and count of the shown groups at a place that contain the group: its own category, all pupils, and all with SEN."""
+        whole = self._get_counts(question, school, year, None, None)
+        own = self._get_counts(question, school, year, question.dimension, question.category)
+        yield from (each for each in (whole, own) if each is not None)
+        if question.dimension == "sen" and question.category != "N" and whole is not None:
+            none = self._get_counts(question, school, year, "sen", "N")
+            if none is not None:
+                yield whole[0] - none[0], whole[1] - none[1]
+
+    def _get_counts(
+        self, question: Question, school: int | None, year: str | None, dimension: str | None, category: str | None
+    ) -> tuple[int, int] | None:
+        subject, what = question.count
+        row = self._rows.get((school, year, dimension, category, subject))
+        if row is None or any(is_small(getattr(row, size)) for size in ("eligible", "valid")):
+            return None
+        if school is None and row.pooled is not None:
+            inside = (question.pooled or frozenset(self._years)) if question.school is None else {question.school}
+            if not inside <= row.pooled:
+                return None
+        return row.eligible or 0, getattr(row, what)
 
 
 def find_averages_of_few(readings: Sequence[Reading]) -> list[Reading]:

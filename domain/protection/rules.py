@@ -1,0 +1,72 @@
+"""What is unsafe: which populations may not be shown by themselves, at the level that a trust has chosen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from domain.protection.figures import BANDS, Integers, Layout, Mask
+from domain.protection.tables import Side, Split
+
+SMALL = 6
+"""The smallest group whose size is published, by the Department for Education too."""
+SMALL_BASE = 11
+"""From so many pupils on it may be shown that one side of a split is empty."""
+EXCLUSIVE = frozenset({"disadvantaged"})
+"""Splits of which it is never shown that one side is empty, as in the Department's tables."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The smallest numbers that are published: of pupils, of marks, and of pupils and of marks where attainment is. A trust may raise them."""
+
+    name: str
+    sizes_from: int = SMALL
+    attainment_from: int = SMALL
+
+    def __post_init__(self) -> None:
+        if not SMALL <= self.sizes_from <= self.attainment_from:
+            raise ValueError(
+                f"sizes from {self.sizes_from} and attainment from {self.attainment_from}: at least {SMALL}, in this order"
+            )
+
+
+DEPARTMENT = Level("department")
+STRICT = Level("strict", attainment_from=11)
+LEVELS = {level.name: level for level in (DEPARTMENT, STRICT)}
+
+
+@dataclass
+class Unsafe:
+    """Of one side of a split, at each position: whether its size is unsafe, and whether its attainment is."""
+
+    sizes: Mask
+    attainment: Mask
+
+    @property
+    def any(self) -> Mask:
+        return self.sizes | self.attainment
+
+
+def find_unsafe(level: Level, layout: Layout, figures: Integers) -> Unsafe:
+    """Returns which populations are unsafe by their own figures, [..., figure]."""
+    pupils = figures[..., 0]
+    sizes = (pupils > 0) & (pupils < level.sizes_from)
+    attainment = (pupils > 0) & (pupils < level.attainment_from)
+    published = figures @ layout.published
+    for valid in range(1, published.shape[-1], BANDS):
+        marks = published[..., valid]
+        attainment |= (marks > 0) & (marks < level.attainment_from)
+    return Unsafe(sizes, attainment)
+
+
+def find_primary(level: Level, layout: Layout, split: Split) -> tuple[Mask, dict[Side, Unsafe]]:
+    """Returns at which positions a row is hidden by its own figures, and which side of it is unsafe."""
+    sides: dict[Side, Unsafe] = {"first": find_unsafe(level, layout, split.first)}
+    hidden = sides["first"].any
+    if split.rest is not None:
+        sides["rest"] = find_unsafe(level, layout, split.rest)
+        is_one_sided = ((split.first[..., 0] == 0) | (split.rest[..., 0] == 0)) & (split.frame > 0)
+        if split.name not in EXCLUSIVE:
+            is_one_sided &= split.frame < max(SMALL_BASE, level.attainment_from)
+        hidden = hidden | sides["rest"].any | is_one_sided
+    return np.asarray(hidden), sides

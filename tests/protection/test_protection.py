@@ -1,0 +1,108 @@
+"""Protection decides what a publication hides; an attacker that shares no code with it solves what it shows. `make attack` tries 300 trusts."""
+
+import os
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from domain.protection.figures import make_figures
+from domain.protection.plan import Plan
+from domain.protection.protect import Decision, protect
+from domain.protection.rules import DEPARTMENT, LEVELS, STRICT, Level
+from domain.protection.tables import TOTAL, SplitFigures, Tables
+from tests.attack.generated_trusts import GeneratedTrust, Mark, Pupil, generate_trust
+from tests.attack.verdicts import Verdicts, judge
+from tests.protection.publications import ALL, LAYOUT, count_hidden, count_tables, describe, list_readings
+
+TRUSTS = 300 if os.environ.get("MARKONCE_FULL") else 3
+
+
+def make_trust(number: int) -> GeneratedTrust:
+    return generate_trust(1000 + number, 2 + number % 3, ("4", "5", "6")[: 1 + number % 3], 40 + 20 * (number % 3))
+
+
+def attack(trust: GeneratedTrust, level: Level, tables: Tables, decision: Decision) -> Verdicts:
+    return judge(trust, list_readings(trust, tables, decision), level.attainment_from)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_unsafe_group_is_found(level: str) -> None:
+    """Of 300 trusts, or of a few: sizes keep five values and attainment two, unless a total that is shown says all."""
+    everything = Verdicts()
+    for number in range(TRUSTS):
+        trust = make_trust(number)
+        tables = count_tables(trust)
+        everything.add(attack(trust, LEVELS[level], tables, protect(tables, LEVELS[level])))
+    assert (everything.exact_sizes, everything.narrow_sizes, everything.exact_counts) == ([], [], [])
+    assert everything.sizes > 20
+    assert everything.counts > 100
+
+
+def test_rules_without_complements_disclose() -> None:
+    """The same attacker finds what primary hiding alone leaves to be calculated."""
+    trust = make_trust(2)
+    tables = count_tables(trust)
+    plan = Plan(tables, DEPARTMENT, 1, np.zeros(tables.shape, np.bool_))
+    pooled = np.ones_like(tables.pooled), np.ones_like(tables.pooled_schools)
+    found = attack(trust, DEPARTMENT, tables, Decision(plan.hidden, *pooled, plan.work))
+    assert len(found.exact_sizes) > 3
+    assert len(found.exact_counts) > 3
+
+
+def test_the_same_pupils_in_another_order_give_the_same_decision() -> None:
+    trust = make_trust(1)
+    shuffled = replace(trust, pupils=random.Random(1).sample(trust.pupils, len(trust.pupils)))
+    one, other = (protect(count_tables(each), STRICT) for each in (trust, shuffled))
+    assert one.work == other.work
+    assert all((one.hidden[name] == other.hidden[name]).all() for name in one.hidden)
+
+
+def test_a_tiny_school_costs_its_neighbours_nothing() -> None:
+    """The trust's rows leave it out, and say so."""
+    trust = make_trust(1)
+    school = len(trust.urns)
+    mark = {subject: Mark("105", 2) for subject in LAYOUT.subjects}
+    few = [Pupil(school, "4", dict(trust.pupils[0].values), mark) for _ in range(3)]
+    larger = GeneratedTrust(trust.pupils + few, [*trust.urns, trust.urns[-1] + 1])
+    tables = count_tables(larger)
+    alone, together = protect(count_tables(trust), DEPARTMENT), protect(tables, DEPARTMENT)
+    assert together.hidden[TOTAL][school].tolist() == [True, False, True]  # it has no pupils in the other year
+    assert not together.pooled_schools[school]
+    assert together.pooled_schools[:school].all()
+    for name, hidden in together.hidden.items():
+        assert (np.delete(hidden, school, axis=0) == alone.hidden[name]).all(), name
+    assert tables.splits[TOTAL].first[-1, -1, 0] == len(trust.pupils)
+
+
+def test_a_trust_may_raise_the_numbers_and_never_lower_them() -> None:
+    for sizes, attainment in ((5, 11), (6, 5), (12, 11)):
+        with pytest.raises(ValueError, match="at least 6"):
+            Level("own", sizes, attainment)
+    trust = make_trust(2)
+    hidden = []
+    for level in (DEPARTMENT, Level("own", 6, 20)):
+        tables = count_tables(trust)
+        hidden.append(count_hidden(tables, protect(tables, level))["hidden"])
+    assert hidden[0] < hidden[1]
+
+
+def test_figures_and_what_is_published_are_the_same_numbers() -> None:
+    trust = make_trust(2)
+    figures = sum(map(describe, trust.pupils))
+    assert (LAYOUT.conditions @ figures >= 0).all()
+    published = figures @ LAYOUT.published
+    assert dict(zip(LAYOUT.names, published.tolist(), strict=True))["maths", "expected"] == sum(
+        pupil.marks["maths"].level >= 2 for pupil in trust.pupils
+    )
+    assert (make_figures(LAYOUT, published) == figures).all()
+
+
+def test_tables_that_do_not_add_up_are_refused() -> None:
+    total = np.ones((2, 1, LAYOUT.length), np.int64)
+    for first in (total * 2, total[:1]):
+        with pytest.raises(ValueError, match="sex"):
+            Tables(LAYOUT, total, {"sex": SplitFigures(ALL, first)})
+    with pytest.raises(ValueError, match="13"):
+        Tables(LAYOUT, total[..., :12], {})
