@@ -5,7 +5,10 @@ import os
 import secrets
 import stat
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+
+from domain.support import clock
 
 
 def write_private(path: Path, text: str) -> None:
@@ -21,22 +24,26 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass
 class DemoSecrets:
-    """MARKONCE_SECRET, and the id and secret of each client. The database stores only the hashes of the clients'
-    secrets."""
+    """MARKONCE_SECRET, the id and secret of each client, and the day on which the demonstration was first made, on which its
+    dates go. The database stores only the hashes of the clients' secrets."""
 
     path: Path
     markonce: str
     clients: dict[str, tuple[str, str]]
+    day: date
 
     @classmethod
     def read(cls, path: Path) -> "DemoSecrets":
         """Reads the file. Without one, it generates MARKONCE_SECRET and writes the file."""
         if path.exists():
             content = json.loads(path.read_text())
-            return cls(path, content["markonceSecret"], {name: (pair[0], pair[1]) for name, pair in content["clients"].items()})
-        generated = cls(path, secrets.token_urlsafe(32), {})
+            pairs = {name: (pair[0], pair[1]) for name, pair in content["clients"].items()}
+            day = date.fromisoformat(content["day"]) if "day" in content else clock.read_today()
+            return cls(path, content["markonceSecret"], pairs, day)
+        generated = cls(path, secrets.token_urlsafe(32), {}, clock.read_today())
         generated.write()
         return generated
 
     def write(self) -> None:
-        write_private(self.path, json.dumps({"markonceSecret": self.markonce, "clients": self.clients}))
+        content = {"markonceSecret": self.markonce, "clients": self.clients, "day": self.day.isoformat()}
+        write_private(self.path, json.dumps(content))

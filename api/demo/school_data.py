@@ -1,15 +1,15 @@
-"""Generates the fictional Larkfield Learning Trust: its register entries and its pupils, the same for the same seed,
-without I/O.
+"""Generates the fictional Larkfield Learning Trust: its register entries and its pupils, the same for the same seed and
+day, without I/O.
 
 Nobody and nothing here exists: URNs, the Group UID and the local authority (999) lie outside the ranges the Department
-for Education uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The data is as of 20 November
-2026:
+for Education uses, postcodes are of the pseudo-area ZZ99, names are drawn from lists. The data is as of the day on which
+it is made (story.py):
 
 - Six schools: three primaries, an infant school whose Year 2 moves on to the junior school nearby, and a village
   school of 23.
-- Last summer's Year 6 has left, and a few pupils did during either year; two came in November.
+- Last summer's Year 6 has left, and a few pupils did during either year; two came a few weeks ago.
 - One pupil is dual-registered, one is on a temporary UPN, three in Reception have none yet, one changed school within
-  the trust in October.
+  the trust six weeks ago.
 
 Their judgements and targets are in assessment_data.py.
 """
@@ -23,6 +23,7 @@ from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
 from api.demo.names import POOLS
+from api.demo.story import Story
 from domain.roster.upn import compute_check_letter
 
 Body: TypeAlias = dict[str, Any]
@@ -31,15 +32,14 @@ SEED = 2026
 GROUP_UID = 99_901
 TRUST = "Larkfield Learning Trust"
 LOCAL_AUTHORITY = "999"
-AS_OF = date(2026, 11, 20)
 _DAYS_IN_YEAR = (date(2026, 1, 1) - date(2025, 1, 1)).days
 
 
 @dataclass(frozen=True)
 class DemoSchool:
-    """A school. `years` are its year groups (0 is Reception); `cohorts` are sizes by the calendar year of entering
-    Reception; `scheme` is the one it marks in; `disadvantaged` is a share of pupils; `strength` moves attainment, in
-    standard deviations."""
+    """A school. `years` are its year groups (0 is Reception); `cohorts` are sizes by the year group of this academic year,
+    of which 7 is last summer's Year 6 and what lies above `years` has left; `scheme` is the one it marks in;
+    `disadvantaged` is a share of pupils; `strength` moves attainment, in standard deviations."""
 
     urn: int
     number: str
@@ -55,8 +55,8 @@ class DemoSchool:
         return {"urn": self.urn}
 
 
-def _count_cohorts(*sizes: int, since: int = 2019) -> dict[int, int]:
-    return dict(enumerate(sizes, since))
+def _count_cohorts(*sizes: int, oldest: int = 7) -> dict[int, int]:
+    return {oldest - i: size for i, size in enumerate(sizes)}
 
 
 QUILLBROOK = DemoSchool(
@@ -66,13 +66,19 @@ HAREBELL = DemoSchool(
     999_102, "2102", "Harebell Heath Primary Academy", range(7), _count_cohorts(29, 30, 30, 28, 30, 30, 29, 30), strength=0.15
 )
 WRENLOW = DemoSchool(
-    999_103, "2103", "Wrenlow Primary Academy", range(7), _count_cohorts(26, 28, 25, 27, 28, 24, 27, 22), disadvantaged=0.3
+    999_103,
+    "2103",
+    "Wrenlow Primary Academy",
+    range(7),
+    _count_cohorts(26, 28, 25, 27, 28, 24, 27, 22),
+    "points",
+    disadvantaged=0.3,
 )
 JUNIOR = DemoSchool(
     999_104, "2104", "Nettlewick Junior Academy", range(3, 7), _count_cohorts(42, 44, 41, 43), "below-at-above", strength=-0.1
 )
 INFANT = DemoSchool(
-    999_105, "2105", "Nettlewick Infant Academy", range(3), _count_cohorts(42, 43, 40, 41, since=2023), "below-at-above"
+    999_105, "2105", "Nettlewick Infant Academy", range(3), _count_cohorts(42, 43, 40, 41, oldest=3), "below-at-above"
 )
 FALLOWDENE = DemoSchool(
     999_106, "2106", "Fallowdene Village Academy", range(7), _count_cohorts(3, 4, 3, 3, 4, 3, 3, 3), disadvantaged=0.1
@@ -226,55 +232,59 @@ def _format_yes(value: bool) -> str:
     return "true" if value else "false"
 
 
-def make_pupils(seed: int = SEED) -> list[DemoPupil]:
-    """Returns all pupils on roll at the trust in 2025-26 or 2026-27."""
-    intake = Intake(Random(seed))  # noqa: S311 (nothing here is secret)
+def make_pupils(story: Story, seed: int = SEED) -> list[DemoPupil]:
+    """Returns all pupils on roll at the trust in this academic year or the one before."""
+    intake, start = Intake(Random(seed)), story.start  # noqa: S311 (nothing here is secret)
     by_cohort = {
-        (school.urn, entry): [intake.admit(school, entry, [_make_spell(school, entry)]) for _ in range(size)]
+        (school.urn, year): [intake.admit(school, start - year, [_make_spell(school, start - year, start)]) for _ in range(size)]
         for school in SCHOOLS
-        for entry, size in school.cohorts.items()
+        for year, size in school.cohorts.items()
     }
-    for pupil in by_cohort[INFANT.urn, 2023][:-2]:  # two went on to another trust's junior school
-        pupil.spells.append(DemoSpell(JUNIOR, "C", date(2026, 9, 2), None))
+    for pupil in by_cohort[INFANT.urn, 3][:-2]:  # two went on to another trust's junior school
+        pupil.spells.append(DemoSpell(JUNIOR, "C", date(start, 9, 1), None))
 
-    for school, entry, last in (
-        (QUILLBROOK, 2022, date(2026, 3, 27)),
-        (HAREBELL, 2021, date(2026, 2, 13)),
-        (WRENLOW, 2024, date(2026, 3, 27)),
-        (QUILLBROOK, 2021, date(2026, 10, 23)),
-        (JUNIOR, 2022, date(2026, 10, 23)),
+    lately = story.find_day_ago(28)
+    for school, year, last in (
+        (QUILLBROOK, 4, date(start, 3, 27)),
+        (HAREBELL, 5, date(start, 2, 13)),
+        (WRENLOW, 2, date(start, 3, 27)),
+        (QUILLBROOK, 5, lately),
+        (JUNIOR, 4, lately),
     ):
-        leaver = by_cohort[school.urn, entry][0]
+        leaver = by_cohort[school.urn, year][0]
         leaver.spells[-1] = leaver.spells[-1]._replace(last=last)
 
-    mover = by_cohort[WRENLOW.urn, 2022][1]
-    mover.spells = [mover.spells[0]._replace(last=date(2026, 10, 16)), DemoSpell(HAREBELL, "C", date(2026, 10, 19), None)]
-    dual = by_cohort[QUILLBROOK.urn, 2023][1]
-    dual.spells = [
-        dual.spells[0]._replace(last=date(2026, 9, 6)),
-        DemoSpell(QUILLBROOK, "M", date(2026, 9, 7), None),
-        DemoSpell(HAREBELL, "S", date(2026, 9, 7), None),
+    mover = by_cohort[WRENLOW.urn, 4][1]
+    mover.spells = [
+        mover.spells[0]._replace(last=story.find_day_ago(42)),
+        DemoSpell(HAREBELL, "C", story.find_day_ago(39), None),
     ]
-    for pupil in by_cohort[QUILLBROOK.urn, 2026][:2] + by_cohort[INFANT.urn, 2026][:1]:
+    dual, since = by_cohort[QUILLBROOK.urn, 3][1], story.find_day_ago(80)
+    dual.spells = [
+        dual.spells[0]._replace(last=since - timedelta(1)),
+        DemoSpell(QUILLBROOK, "M", since, None),
+        DemoSpell(HAREBELL, "S", since, None),
+    ]
+    for pupil in by_cohort[QUILLBROOK.urn, 0][:2] + by_cohort[INFANT.urn, 0][:1]:
         pupil.upn = None
-    intake.admit(WRENLOW, 2021, [DemoSpell(WRENLOW, "C", date(2026, 11, 2), None)])
-    arrival = intake.admit(HAREBELL, 2022, [DemoSpell(HAREBELL, "C", date(2026, 11, 2), None)], temporary=True)
+    came = story.find_day_ago(25)
+    intake.admit(WRENLOW, start - 5, [DemoSpell(WRENLOW, "C", came, None)])
+    arrival = intake.admit(HAREBELL, start - 4, [DemoSpell(HAREBELL, "C", came, None)], temporary=True)
     for kind in ("fsm", "ever6Fsm", "pupilPremium"):
         del arrival.characteristics[kind]  # nobody knows yet, which is not the same as no
     return intake.pupils
 
 
-def _make_spell(school: DemoSchool, entry: int) -> DemoSpell:
-    """Returns the spell of a pupil who stays from the school's first year to the end of its last."""
+def _make_spell(school: DemoSchool, entry: int, start: int) -> DemoSpell:
+    """Returns the spell of a pupil who stays from the school's first year to the end of its last. `start`: of this academic year."""
     leaves = entry + school.years.stop
-    return DemoSpell(school, "C", date(entry + school.years.start, 9, 2), date(leaves, 7, 22) if leaves <= AS_OF.year else None)
+    return DemoSpell(school, "C", date(entry + school.years.start, 9, 1), date(leaves, 8, 31) if leaves <= start else None)
 
 
-def make_rolls(everybody: list[DemoPupil]) -> list[Body]:
+def make_rolls(everybody: list[DemoPupil], story: Story) -> list[Body]:
     """Returns bodies of `record_pupils`: each school's roll of last summer, then each school's present roll."""
     bodies = []
-    for as_of in (date(2026, 7, 1), AS_OF):
-        start = as_of.year if as_of.month >= 9 else as_of.year - 1
+    for as_of, start in ((date(story.start, 7, 1), story.start - 1), (story.today, story.start)):
         for school in SCHOOLS:
             entries = [
                 {
@@ -304,16 +314,16 @@ def make_rolls(everybody: list[DemoPupil]) -> list[Body]:
     return bodies
 
 
-def make_classes(everybody: list[DemoPupil]) -> list[Body]:
+def make_classes(everybody: list[DemoPupil], story: Story) -> list[Body]:
     """Returns bodies of `record_groups`: each school's present classes, one for each year group, or two where it is
     large."""
-    begins, bodies = date(2026, 9, 2), []
+    begins, bodies = date(story.start, 9, 1), []
     for school in SCHOOLS:
         by_year: dict[int, list[tuple[DemoPupil, DemoSpell]]] = {}
         for pupil in everybody:
-            here = next((spell for spell in pupil.spells if spell.school is school and spell.is_on(AS_OF)), None)
+            here = next((spell for spell in pupil.spells if spell.school is school and spell.is_on(story.today)), None)
             if here is not None:
-                by_year.setdefault(AS_OF.year - pupil.entry, []).append((pupil, here))
+                by_year.setdefault(story.start - pupil.entry, []).append((pupil, here))
         entries = []
         for year, members in sorted(by_year.items()):
             trees = ("Ash", "Beech") if len(members) > 33 else ("Ash",)
@@ -330,9 +340,8 @@ def make_classes(everybody: list[DemoPupil]) -> list[Body]:
                         "members": members_of_class,
                     }
                 )
-        bodies.append(
-            {"school": school.ref, "academicYear": "2026-27", "asOf": AS_OF.isoformat(), "complete": True, "entries": entries}
-        )
+        head = {"school": school.ref, "academicYear": story.name_year(), "asOf": story.today.isoformat(), "complete": True}
+        bodies.append({**head, "entries": entries})
     return bodies
 
 

@@ -1,19 +1,22 @@
 """Creates the demonstration's clients, grants and data. The data is written through the real commands.
 
-Repeating it changes nothing. The operator client is created after the data, so the next start completes an interrupted
+Repeating it changes nothing, but that one window stays open. The operator client is created after the data, so the next start completes an interrupted
 one, and runs no commands after a complete one.
 """
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 from rich.console import Console
 from rich.progress import Progress
 
-from api.demo import assessment_data, school_data
+from api.demo import assessment_data, school_data, window_data
 from api.demo.files import DemoSecrets
+from api.demo.story import Story
 from domain import COMMANDS, RESOURCES
 from domain.access.caller import Caller
 from domain.clients import clients, grants, signing_keys
@@ -63,7 +66,7 @@ async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecret
         await signing_keys.ensure_signing_key(connection, demo_secrets.markonce.encode())
         is_complete = await clients.find_client(connection, OPERATOR) is not None
         if not is_complete:
-            await apply_gias(connection, parse.parse_gias(school_data.make_register()), school_data.AS_OF)
+            await apply_gias(connection, parse.parse_gias(school_data.make_register()), demo_secrets.day)
         await register_clients(connection, demo_secrets, [VENDOR, MANAGER])
         ids = [UUID(demo_secrets.clients[name][0]) for name in (VENDOR, MANAGER)]
         vendor, manager = [Caller(client_id, frozenset(await list_scopes(connection, client_id))) for client_id in ids]
@@ -78,14 +81,18 @@ async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecret
     database = await Database.open(app_url, size=1)
     try:
         cursors = Cursors(demo_secrets.markonce.encode())
-        if not is_complete:
-            with Progress(console=console) as progress:
-                await Seed(database, cursors, vendor, manager, progress).record_all()
+        with Progress(console=console) as progress:
+            seed = Seed(database, cursors, vendor, manager, progress, Story(demo_secrets.day))
+            await (seed.keep_open() if is_complete else seed.record_all())
         scopes = await run_single_transaction(operator_url, register_others)
         demo_secrets.write()
         rows = {
             plural: await list_rows(database, cursors, manager, plural, names)
-            for plural, names in (("trusts", ("id", "name")), ("schools", ("id", "urn", "name")), ("windows", ("id", "code")))
+            for plural, names in (
+                ("trusts", ("id", "name")),
+                ("schools", ("id", "urn", "name")),
+                ("windows", ("id", "code", "state", "template")),
+            )
         }
     finally:
         await database.close()
@@ -144,26 +151,66 @@ class Seed:
     vendor: Caller
     manager: Caller
     progress: Progress
+    story: Story
 
     async def record_all(self) -> None:
         """Records everything, in an order that each command's rules allow."""
-        everybody = school_data.make_pupils()
-        await self._perform_all("Rolls", self.vendor, "record_pupils", school_data.make_rolls(everybody))
-        await self._perform_all("Classes", self.vendor, "record_groups", school_data.make_classes(everybody))
-        schemes = await self._drop_existing("schemes", assessment_data.make_schemes())
+        story, now = self.story, clock.read_now()
+        everybody = school_data.make_pupils(story)
+        await self._perform_all("Rolls", self.vendor, "record_pupils", school_data.make_rolls(everybody, story))
+        await self._perform_all("Classes", self.vendor, "record_groups", school_data.make_classes(everybody, story))
+        schemes = await self._drop_existing("schemes", window_data.make_schemes())
         await self._perform_all("Schemes", self.manager, "create_scheme", schemes)
-        await self._perform_all(
-            "Windows",
-            self.manager,
-            "create_window",
-            await self._drop_existing("windows", assessment_data.make_windows(clock.read_now())),
-        )
-        await self._change_windows("planned", "open_window", {window.code for window in assessment_data.WINDOWS})
-        judgements = assessment_data.make_judgements(everybody, clock.read_now())
+        await self._agree_on_scale()
+        windows = await self._drop_existing("windows", window_data.make_windows(story, now))
+        await self._perform_all("Windows", self.manager, "create_window", windows)
+        codes = {window.code for window in window_data.list_windows(story) if window.term.stage == "open"}
+        await self._open_windows(codes)
+        judgements = assessment_data.make_judgements(everybody, story, now)
         await self._perform_all("Judgements", self.vendor, "record_judgements", judgements)
-        await self._perform_all("Targets", self.vendor, "record_targets", assessment_data.make_targets(everybody))
-        await self._change_windows("open", "close_window", {window.code for window in assessment_data.WINDOWS if window.closed})
+        await self._perform_all("Targets", self.vendor, "record_targets", assessment_data.make_targets(everybody, story, now))
         await self._stop_accepting()
+
+    async def keep_open(self) -> None:
+        """Reopens the window that closed last where no other is open: a demonstration that is started again weeks later goes on."""
+        windows = await list_rows(self.database, self.cursors, self.manager, "windows", ("id", "state", "closesAt", "template"))
+        closed = [window for window in windows if window["state"] == "closed" and window["template"] is None]
+        if closed and not any(window["state"] == "open" for window in windows):
+            latest = max(closed, key=itemgetter("closesAt"))
+            closes_at = (clock.read_now() + timedelta(21)).isoformat()
+            body = {"id": latest["id"], "closesAt": closes_at, "reason": "The demonstration goes on."}
+            await self._perform_all("Reopening", self.manager, "reopen_window", [body])
+
+    async def _agree_on_scale(self) -> None:
+        """Drafts and signs the common scale and the crosswalks to it, and leaves one crosswalk a draft."""
+        scale = await self._draft("commonScales", "create_common_scale", window_data.SCALE, {})
+        await self._sign("sign_common_scale", scale)
+        for scheme in window_data.IN_YEAR.values():
+            if scheme.bands:
+                body = window_data.make_crosswalk(scheme.code, scheme.bands)
+                await self._sign(
+                    "sign_crosswalk", await self._draft("crosswalks", "create_crosswalk", body, {"schemeCode": scheme.code})
+                )
+        code, bands = window_data.DRAFT
+        await self._draft(
+            "crosswalks", "create_crosswalk", window_data.make_crosswalk(code, bands), {"schemeCode": code, "fromOn": None}
+        )
+
+    async def _draft(self, plural: str, command: str, body: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        """Returns the row with these facts, which is drafted where there is none."""
+        names = ("id", "fromOn", *facts.keys() - {"fromOn"})
+        if not (found := await self._list_with(plural, names, facts)):
+            await self._perform_all("Scale", self.manager, command, [body])
+            found = await self._list_with(plural, names, facts)
+        return found[0]
+
+    async def _list_with(self, plural: str, names: tuple[str, ...], facts: dict[str, Any]) -> list[dict[str, Any]]:
+        rows = await list_rows(self.database, self.cursors, self.manager, plural, names)
+        return [row for row in rows if facts.items() <= row.items()]
+
+    async def _sign(self, command: str, row: dict[str, Any]) -> None:
+        if row["fromOn"] is None:
+            await self._perform_all("Scale", self.manager, command, [{"id": row["id"], **window_data.SIGNATURE}])
 
     async def _perform_all(self, title: str, caller: Caller, command: str, bodies: list[dict[str, Any]]) -> None:
         definition = COMMANDS[command]
@@ -175,11 +222,11 @@ class Seed:
         existing = {row["code"] for row in await list_rows(self.database, self.cursors, self.manager, plural, ("code",))}
         return [body for body in bodies if body["code"] not in existing]
 
-    async def _change_windows(self, state: str, command: str, codes: set[str]) -> None:
-        """Runs the command for those of these windows that are in this state."""
+    async def _open_windows(self, codes: set[str]) -> None:
+        """Opens those of these windows that are planned still."""
         windows = await list_rows(self.database, self.cursors, self.manager, "windows", ("id", "code", "state"))
-        due = [{"id": window["id"]} for window in windows if window["state"] == state and window["code"] in codes]
-        await self._perform_all("Opening" if state == "planned" else "Closing", self.manager, command, due)
+        due = [{"id": window["id"]} for window in windows if window["state"] == "planned" and window["code"] in codes]
+        await self._perform_all("Opening", self.manager, "open_window", due)
 
     async def _stop_accepting(self) -> None:
         """Lets windows accept nothing after they closed, now that everything is recorded."""

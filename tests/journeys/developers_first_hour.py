@@ -41,7 +41,8 @@ for pupil in page["data"][:3]:
 pupil = page["data"][0]
 now = next((row["grade"] for row in pupil["latestJudgements"]["data"] if row["subjectCode"] == "reading"), None)
 entry = {"id": pupil["id"], "subject": "reading", "grade": "GDS" if now == "EXS" else "EXS", "actor": "staff-6"}
-batch = {"school": {"id": school["id"]}, "window": "2026-27/Autumn", "entries": [entry]}
+window = next(window["code"] for window in demo["windows"] if window["state"] == "open")
+batch = {"school": {"id": school["id"]}, "window": window, "entries": [entry]}
 for _ in range(2):
     answer = http.post("/v1/judgements", json=batch, headers={"Prefer": "return=representation"}).json()
     print("posted:", answer["results"][0]["outcome"])
@@ -52,4 +53,4 @@ query = """query ($id: ID!) {
 }"""
 seen = http.post("/graphql", json={"query": query, "variables": {"id": pupil["id"]}}).json()["data"]["pupil"]
 print("seen:", seen["latestJudgements"]["nodes"])
-assert seen["latestJudgements"]["nodes"] == [{"grade": entry["grade"], "windowCode": "2026-27/Autumn", "carriedFrom": None}]
+assert seen["latestJudgements"]["nodes"] == [{"grade": entry["grade"], "windowCode": window, "carriedFrom": None}]

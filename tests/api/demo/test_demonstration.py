@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -16,26 +16,35 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from api.demo import assessment_data, files, run, school_data, seed
-from api.demo.school_data import AS_OF, FALLOWDENE, DemoPupil
+from api.demo import assessment_data, files, run, school_data, seed, window_data
+from api.demo.school_data import FALLOWDENE, DemoPupil
+from api.demo.story import Story
 from domain import COMMANDS
 from domain.roster import upn
 from domain.roster.gias import parse
+from domain.support import clock
+from tests.fixtures.clock import freeze_clock
 from tests.fixtures.databases import Databases
 from tests.fixtures.demo import PATIENCE, Demonstration
 from tests.fixtures.server import free_port
 from tests.fixtures.settings import ROOT
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
+STORY = Story(date(2026, 11, 23))
+DAYS = [
+    date(2027, month, day)
+    for month, day in ((1, 1), (1, 31), (2, 12), (4, 15), (4, 16), (6, 27), (7, 31), (8, 31), (9, 1), (10, 9), (12, 31))
+]
+"""Days on which the demonstration may be made: ends and beginnings of terms, holidays, half term."""
 
 
 @pytest.fixture(scope="module")
 def everybody() -> list[DemoPupil]:
-    return school_data.make_pupils()
+    return school_data.make_pupils(STORY)
 
 
 def on_roll(everybody: list[DemoPupil], urn: int) -> list[DemoPupil]:
-    return [p for p in everybody if (spell := p.find_main_spell(AS_OF)) is not None and spell.school.urn == urn]
+    return [p for p in everybody if (spell := p.find_main_spell(STORY.today)) is not None and spell.school.urn == urn]
 
 
 def test_the_register_reads_without_an_issue() -> None:
@@ -52,27 +61,27 @@ def test_every_upn_is_valid_and_given_once(everybody: list[DemoPupil]) -> None:
     assert len({n.text for n in numbers}) == len(numbers)
     assert sum(n.is_temporary for n in numbers) == 1
     without = [p for p in everybody if p.upn is None]
-    assert [AS_OF.year - p.entry for p in without] == [0, 0, 0], "only pupils in Reception have none"
+    assert [STORY.start - p.entry for p in without] == [0, 0, 0], "only pupils in Reception have none"
 
 
 def test_the_schools_are_as_promised(everybody: list[DemoPupil]) -> None:
     tiny = on_roll(everybody, FALLOWDENE.urn)
     assert len(tiny) == 23
-    assert sum(AS_OF.year - p.entry == 6 for p in tiny) == 4
-    assert 850 < sum(p.find_main_spell(AS_OF) is not None for p in everybody) < 1000
-    assert sorted(Counter(school.scheme for school in school_data.SCHOOLS).values()) == [2, 4]
+    assert sum(STORY.start - p.entry == 6 for p in tiny) == 4
+    assert 850 < sum(p.find_main_spell(STORY.today) is not None for p in everybody) < 1000
+    assert sorted(Counter(school.scheme for school in school_data.SCHOOLS).values()) == [1, 2, 3]
     assert all(on_roll(everybody, school.urn) for school in school_data.SCHOOLS)
 
 
 def test_spells_hold_leavers_movers_and_one_dual_registration(everybody: list[DemoPupil]) -> None:
     dual = [p for p in everybody if any(spell.status == "S" for spell in p.spells)]
     assert len(dual) == 1
-    main, second = dual[0].find_main_spell(AS_OF), next(spell for spell in dual[0].spells if spell.status == "S")
+    main, second = dual[0].find_main_spell(STORY.today), next(spell for spell in dual[0].spells if spell.status == "S")
     assert main is not None
     assert main.status == "M"
-    assert second.is_on(AS_OF)
+    assert second.is_on(STORY.today)
     assert second.school is not main.school
-    gone = [p for p in everybody if p.find_main_spell(AS_OF) is None]
+    gone = [p for p in everybody if p.find_main_spell(STORY.today) is None]
     assert all(spell.last is not None for p in gone for spell in p.spells)
     assert sum(p.entry == 2019 for p in gone) > 100, "last summer's Year 6"
     assert sum(p.entry != 2019 for p in gone) >= 5
@@ -85,34 +94,69 @@ def test_spells_hold_leavers_movers_and_one_dual_registration(everybody: list[De
 
 
 def test_the_same_seed_makes_the_same_trust(everybody: list[DemoPupil]) -> None:
-    assert school_data.make_rolls(school_data.make_pupils()) == school_data.make_rolls(everybody)
-    assert assessment_data.make_judgements(everybody, NOW) == assessment_data.make_judgements(everybody, NOW)
-    assert school_data.make_pupils(seed=1) != everybody
+    assert school_data.make_rolls(school_data.make_pupils(STORY), STORY) == school_data.make_rolls(everybody, STORY)
+    assert assessment_data.make_judgements(everybody, STORY, NOW) == assessment_data.make_judgements(everybody, STORY, NOW)
+    assert school_data.make_pupils(STORY, seed=1) != everybody
+
+
+def make_bodies(everybody: list[DemoPupil], story: Story, now: datetime) -> dict[str, list[Any]]:
+    return {
+        "record_pupils": school_data.make_rolls(everybody, story),
+        "record_groups": school_data.make_classes(everybody, story),
+        "create_scheme": window_data.make_schemes(),
+        "create_common_scale": [window_data.SCALE],
+        "create_crosswalk": [window_data.make_crosswalk(*window_data.DRAFT)],
+        "create_window": window_data.make_windows(story, now),
+        "record_judgements": assessment_data.make_judgements(everybody, story, now),
+        "record_targets": assessment_data.make_targets(everybody, story, now),
+    }
 
 
 def test_every_body_is_what_its_command_takes(everybody: list[DemoPupil]) -> None:
-    given = {
-        "record_pupils": school_data.make_rolls(everybody),
-        "create_scheme": assessment_data.make_schemes(),
-        "create_window": assessment_data.make_windows(NOW),
-        "record_judgements": assessment_data.make_judgements(everybody, NOW),
-        "record_targets": assessment_data.make_targets(everybody),
-    }
-    for name, bodies in given.items():
+    for name, bodies in make_bodies(everybody, STORY, NOW).items():
         assert bodies
         for body in bodies:
             read = COMMANDS[name].parse(json.loads(json.dumps(body)))
             assert not getattr(read, "issues", ()), name
 
 
-def test_judgements_are_believable(everybody: list[DemoPupil]) -> None:
-    bodies = assessment_data.make_judgements(everybody, NOW)
-    entries = {
-        window.code: [e for b in bodies if b["window"] == window.code for e in b["entries"]] for window in assessment_data.WINDOWS
+@pytest.mark.parametrize("day", DAYS, ids=str)
+def test_on_every_day_of_the_year_one_window_is_open_and_the_classes_are_full(day: date) -> None:
+    story, now = Story(day), datetime.combine(day, datetime.min.time(), UTC) + timedelta(hours=7)
+    everybody = school_data.make_pupils(story)
+    here = Counter(story.start - p.entry for p in everybody if p.find_main_spell(day))
+    assert [year for year, n in sorted(here.items()) if n > 100] == [*range(7)]
+    windows = {window.code: window for window in window_data.list_windows(story)}
+    (current,) = (window for window in windows.values() if window.term.stage == "open")
+    assert current.term.census_on <= day
+    assert {window.code.partition("/")[0] for window in windows.values()} == {story.name_year(1), story.name_year()}
+    assert {season for season in ("Autumn", "Spring", "Summer", "KS2") if windows[f"{story.name_year(1)}/{season}"].is_closed} == {
+        *("Autumn", "Spring", "Summer", "KS2")
     }
-    assert [code for code, given in entries.items() if given] == ["2025-26/KS2", "2025-26/Summer", "2026-27/Autumn"]
-    autumn = assessment_data.AUTUMN
-    asked = [p for p in everybody if p.find_main_spell(autumn.census_on) and AS_OF.year - p.entry in autumn.years]
+    for body in window_data.make_windows(story, now):
+        window = windows[body["code"]]
+        opens, closes = (datetime.fromisoformat(body[name]) for name in ("opensAt", "closesAt"))
+        assert opens < closes
+        assert {"closed": closes < now, "open": closes > now, "planned": opens > now}[window.term.stage], body["code"]
+        assert story.name_year(story.start - window.start) == body["academicYear"]
+        first = date(window.start, 9, 1)
+        assert first <= date.fromisoformat(body["censusOn"]) < first.replace(year=first.year + 1)
+    bodies = assessment_data.make_judgements(everybody, story, now)
+    judged = Counter(b["window"] for b in bodies for _ in b["entries"])
+    assert set(judged) == {code for code, window in windows.items() if window.term.stage != "planned"}
+    targets = [e for b in assessment_data.make_targets(everybody, story, now) for e in b["entries"]]
+    assert {e["visibility"] for e in targets} == {"staff", "school", "trust", "family"}
+    assert all(datetime.fromisoformat(e["recordedAt"]) <= now for e in [*targets, *(e for b in bodies for e in b["entries"])])
+
+
+def test_judgements_are_believable(everybody: list[DemoPupil]) -> None:
+    bodies = assessment_data.make_judgements(everybody, STORY, NOW)
+    windows = {window.code: window for window in window_data.list_windows(STORY)}
+    entries = {code: [e for b in bodies if b["window"] == code for e in b["entries"]] for code in windows}
+    former = ["2025-26/Autumn", "2025-26/Spring", "2025-26/Summer", "2025-26/KS2"]
+    assert [code for code, given in entries.items() if given] == [*former, "2026-27/Autumn"]
+    autumn = windows["2026-27/Autumn"]
+    asked = [p for p in everybody if p.find_main_spell(autumn.term.census_on) and STORY.start - p.entry in autumn.years]
     references = {p.reference for p in asked}
     missing = 1 - sum(e["reference"] in references for e in entries[autumn.code]) / (3 * len(asked))
     assert 0.03 <= missing <= 0.05
@@ -130,12 +174,11 @@ def test_judgements_are_believable(everybody: list[DemoPupil]) -> None:
         )
     }
     assert 0.4 < share["true"] < share["false"] < 0.85
-    assert all(datetime.fromisoformat(e["recordedAt"]) <= NOW for given in entries.values() for e in given)
 
 
 def test_nothing_is_recorded_after_now_on_a_clock_that_is_behind(everybody: list[DemoPupil]) -> None:
     early = datetime(2024, 5, 1, tzinfo=UTC)
-    bodies = assessment_data.make_judgements(everybody, early)
+    bodies = assessment_data.make_judgements(everybody, STORY, early)
     assert {e["recordedAt"] for b in bodies for e in b["entries"]} == {early.isoformat()}
 
 
@@ -162,10 +205,14 @@ async def test_a_seeding_cut_short_is_completed_and_a_whole_one_left_alone(datab
         facts = await seed.prepare_data(databases.app_url, databases.operator_url, kept, console)
         before = await connection.fetchrow(_VERSIONS)
         assert before is not None
-        assert before["string_agg"] == "2025-26/KS2 closed, 2025-26/Summer closed, 2026-27/Autumn open"
+        stages = {window.code: window.term.stage for window in window_data.list_windows(Story(kept.day))}
+        assert before["string_agg"] == ", ".join(f"{code} {stage}" for code, stage in sorted(stages.items()))
         assert before["count"] == 0
         assert await seed.prepare_data(databases.app_url, databases.operator_url, kept, console) == facts
         assert await connection.fetchrow(_VERSIONS) == before
+        with freeze_clock(datetime.now(UTC) + timedelta(60)):
+            later = await seed.prepare_data(databases.app_url, databases.operator_url, kept, console)
+        assert [window["state"] for window in later["windows"]].count("open") >= 1, "started again weeks later it goes on"
     finally:
         await connection.close()
     lost = files.DemoSecrets.read(tmp_path / "lost.json")
@@ -216,7 +263,9 @@ def test_demo_serves_what_it_prints_and_keeps_its_secrets(demonstration: Demonst
     )
     assert [trust["name"] for trust in facts["trusts"]] == ["Larkfield Learning Trust"]
     assert {s["urn"]: s["name"] for s in facts["schools"]} == {s.urn: s.name for s in school_data.SCHOOLS}
-    assert [w["code"] for w in facts["windows"]] == ["2025-26/KS2", "2025-26/Summer", "2026-27/Autumn"]
+    story = Story(clock.read_today())
+    stages = [(window.code, window.term.stage) for window in window_data.list_windows(story)]
+    assert [(w["code"], w["state"]) for w in facts["windows"]] == stages
     for name in ("demo.json", "demo.env", "secrets.json"):
         assert (folder / name).stat().st_mode & 0o777 == 0o600
     rest, graphql = pasted(demonstration.printed)
