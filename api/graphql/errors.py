@@ -1,11 +1,13 @@
 """GraphQL errors: a domain error gets the problem of REST, and an error of graphql-core loses the value it quotes, which may be a name or a UPN."""
 
 import re
+from typing import Any
 
 from graphql import EnumValueNode, GraphQLError
 
 from api.http.problems import as_domain_error, make_problem
 from domain.declare.errors import BadRequest, DomainError, Issue
+from domain.read.staff_names import make_staff_issue, names_staff, refuse_comparison
 
 _WITH_VALUE = re.compile(r"^(.*?)(?:[,.]? [Ff]ound: .*|(?<=found String) .*|(?<=value): .*|(?<=got invalid value) .*)$", re.DOTALL)
 
@@ -18,6 +20,11 @@ def strip_error(error: GraphQLError, at: str = "") -> GraphQLError:
 
     `at` is the place of the literal that is wrong. `_add_problem` makes an issue of it.
     """
+    named = _OF_NAME.search(error.message)
+    if named is not None and names_staff(named[1] or named[3] or named[4], divides=named[2] == "Dimension"):
+        staffed = GraphQLError(make_staff_issue("").message, path=error.path, extensions={"code": _STAFF, "at": at})
+        staffed.locations = error.locations
+        return staffed
     message = _WITH_VALUE.sub(lambda match: match[1].rstrip(" ,:") + ".", error.message)
     message = _WITH_CAUSE.sub(lambda match: f": it {match[1].rstrip('.')}.", message).replace("not to be None.", "not to be null.")
     if error.nodes and isinstance(error.nodes[0], EnumValueNode) and _OF_TEXT.match(message):
@@ -28,6 +35,12 @@ def strip_error(error: GraphQLError, at: str = "") -> GraphQLError:
     return stripped
 
 
+_STAFF = refuse_comparison(()).code
+_OF_NAME = re.compile(
+    r"Value '(\w+)' does not exist in '\w+(Dimension|SortField)' enum"
+    r"|Expected value of type '\w+Where' not to include unknown field '(\w+)'|Unknown argument '(\w+)' on field"
+)
+"""The messages of graphql-core for a dimension, a filter or an order, and an argument that the schema has not."""
 _OF_TEXT = re.compile("(String|ID) cannot represent")
 _OF_VARIABLE = re.compile(r"Variable '\$(\w+)' has invalid value(?: at ([^:]+))?(?:: (.*)|\.)", re.DOTALL)
 
@@ -38,6 +51,10 @@ def _add_problem(error: GraphQLError, base_url: str) -> GraphQLError:
     if "problem" in extensions:
         return error
     issues: tuple[Issue, ...] = ()
+    if extensions["code"] == _STAFF:
+        at = extensions.pop("at")
+        problem = make_problem(refuse_comparison([make_staff_issue(at)]), base_url)
+        return _with_problem(error, extensions, problem)
     if (at := extensions.pop("at", None)) is not None:
         issues = (Issue(at, "wrong-type", error.message),)
     if (of_variable := _OF_VARIABLE.match(error.message)) is not None:
@@ -45,6 +62,10 @@ def _add_problem(error: GraphQLError, base_url: str) -> GraphQLError:
         message = of_variable[3] or "The value does not have the type of the variable."
         issues = (Issue(f"/variables/{of_variable[1]}{path}", "wrong-type", message),)
     problem = make_problem(BadRequest(error.message, code=extensions["code"], issues=issues), base_url)
+    return _with_problem(error, extensions, problem)
+
+
+def _with_problem(error: GraphQLError, extensions: dict[str, Any], problem: Any) -> GraphQLError:
     described = GraphQLError(error.message, path=error.path, extensions={**extensions, "problem": problem})
     described.locations = error.locations
     return described

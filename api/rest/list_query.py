@@ -29,6 +29,7 @@ from domain.read.query import (
     decode_parameter,
     place_value,
 )
+from domain.read.staff_names import names_staff
 
 LISTS = ("fields", "include", "sort")
 """Parameters that are lists of names."""
@@ -203,7 +204,9 @@ def read_conditions(
     for at, values in filters.items():
         name, dot, comparison = at.partition(".")
         field = resource.fields.get(name)
-        if field is None or not field.filterable:
+        if names_staff(name) and (field is None or not field.filterable):
+            issues.add_staff(at)
+        elif field is None or not field.filterable:
             names = (*(n for n, f in resource.fields.items() if f.filterable), *resource.choices, *RESERVED)
             issues.add_unknown(at, "filter-unknown", f"{resource.plural} cannot be filtered by {name}.", name, names)
         elif field.filter is Filter.BODY and not in_body:
@@ -255,7 +258,9 @@ def read_order(issues: ParameterIssues, resource: Resource, sort: list[str]) -> 
     for term in issues.limit_names("sort", sort):
         name = term.removeprefix("-")
         field = resource.fields.get(name)
-        if field is None or not field.sortable:
+        if names_staff(name) and (field is None or not field.sortable):
+            issues.add_staff("sort")
+        elif field is None or not field.sortable:
             sortable = tuple(n for n, f in resource.fields.items() if f.sortable)
             issues.add_unknown("sort", "sort-unknown", f"{resource.plural} cannot be sorted by {name}.", name, sortable)
         else:

@@ -11,6 +11,7 @@ from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.resource import Link, Resource
 from domain.declare.vocabulary import find_word
 from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ListQuery, ParameterText
+from domain.read.staff_names import is_staff_issue, make_staff_issue, refuse_comparison
 from domain.support.lru import Lru
 from domain.support.suggestions import Suggestions
 
@@ -89,6 +90,11 @@ class ParameterIssues:
         if len(self.issues) < MAX_ISSUES:
             self.add(at, code, message + (self.suggestions.suggest(name, names) or listed))
 
+    def add_staff(self, at: str) -> None:
+        """Adds the issue of a name that asks for members of staff."""
+        issue = make_staff_issue(at)
+        self.add(at, issue.code, issue.message)
+
     def limit_names(self, at: str, names: list[str]) -> list[str]:
         """The names, or [] and an issue where there are more than MAX_VALUES."""
         if len(names) <= MAX_VALUES:
@@ -97,7 +103,11 @@ class ParameterIssues:
         return []
 
     def raise_if_any(self, readable: Sequence[ListQuery] = ()) -> None:
-        """Raises BadRequest with every issue, if there are any. `readable` are lists with the filters that can be read."""
+        """Raises BadRequest with every issue, if there are any; Invalid where all that is wrong is that the request compares by teacher.
+        `readable` are lists with the filters that can be read.
+        """
+        if self.issues and all(map(is_staff_issue, self.issues)):
+            raise refuse_comparison(self.issues)
         if self.issues:
             noun, issues = "parameter" if len(self.issues) == 1 else "parameters", tuple(self.issues)
             raise PartlyRead(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=issues, readable=readable)

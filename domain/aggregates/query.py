@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import chain, islice
 
-from domain.declare.errors import Invalid, Issue, PartlyRead
+from domain.declare.errors import Issue, PartlyRead
 from domain.declare.value_types import ValueType
 from domain.declare.vocabulary import find_word
+from domain.read.staff_names import is_staff_issue, make_staff_issue, names_staff, refuse_comparison
 from domain.support.suggestions import Suggestions
 from domain.support.texts import clean_text
 
@@ -22,9 +23,6 @@ DEFAULT_ROWS, MAX_ROWS = 100, 1000
 MAX_DIMENSIONS, MAX_SCHOOLS = 3, 200
 MAX_ISSUES = 100
 """Issues in one error response."""
-
-_STAFF_DIMENSIONS = ("teacher", "teachers", "class", "classes", "group", "groups", "actor", "actors")
-"""Refused with an explanation, since they would compare members of staff."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,9 @@ def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issu
     group_by = [find_word(name, DIMENSIONS) or name.strip() for value in values["groupBy"] for name in value.split(",")]
     if "view" in values:
         values["view"] = [find_word(view, VIEWS) or view for view in values["view"]]
-    issues = list(islice(chain(interface_issues, find_staff_dimensions(group_by), _find_issues(values, group_by)), MAX_ISSUES))
-    if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
-        raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))
+    issues = list(islice(chain(interface_issues, find_staff_names(values, group_by), _find_issues(values, group_by)), MAX_ISSUES))
+    if any(map(is_staff_issue, issues)):
+        raise refuse_comparison(issues)
     if issues:
         noun, detail = "parameter" if len(issues) == 1 else "parameters", "{} {} cannot be read."
         readable = _read_names(values, {issue.at for issue in issues})
@@ -89,19 +87,17 @@ def _read_names(values: dict[str, list[str]], faulty: set[str]) -> AggregateQuer
     return AggregateQuery(("subject", "window"), window, subject, trust, schools)
 
 
-def find_staff_dimensions(group_by: list[str]) -> Iterable[Issue]:
-    """Yields an issue for each dimension that would compare members of staff."""
-    reason = "Results are not compared by teacher: pay and appraisal must not depend on them."
-    return (
-        Issue("groupBy", "teacher-comparison-not-supported", reason)
-        for name in dict.fromkeys(group_by)
-        if name.lower() in _STAFF_DIMENSIONS
-    )
+def find_staff_names(parameters: Iterable[str], group_by: list[str]) -> Iterable[Issue]:
+    """Yields an issue for each dimension, and each parameter, that would compare members of staff."""
+    dimensions = ("groupBy" for name in dict.fromkeys(group_by) if names_staff(name, divides=True))
+    return map(make_staff_issue, chain(dimensions, (name for name in parameters if names_staff(name, divides=True))))
 
 
 def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
     suggestions = Suggestions()
     for name, texts in values.items():
+        if names_staff(name, divides=True):
+            continue
         if name not in PARAMETERS:
             yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.suggest(name, PARAMETERS)}")
         elif len(texts) > 1 and name not in ("groupBy", "school"):
@@ -109,7 +105,7 @@ def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[
         elif any(not text.isprintable() for text in texts):
             yield Issue(name, "parameter-invalid", f"{name} holds a character that cannot be in it.")
     for name in dict.fromkeys(group_by):
-        if name.lower() in _STAFF_DIMENSIONS:
+        if names_staff(name, divides=True):
             continue
         if name not in DIMENSIONS:
             message = f"There is no dimension {name}.{suggestions.suggest(name, DIMENSIONS)} There are: {', '.join(DIMENSIONS)}."

@@ -13,12 +13,13 @@ from domain.aggregates.query import (
     MAX_ROWS,
     MAX_SCHOOLS,
     find_number_issues,
-    find_staff_dimensions,
+    find_staff_names,
 )
 from domain.aggregates.transition_rows import ChangeOf
-from domain.declare.errors import BadRequest, Invalid, Issue
+from domain.declare.errors import BadRequest, Issue
 from domain.declare.value_types import ValueType
 from domain.declare.vocabulary import find_word
+from domain.read.staff_names import is_staff_issue, names_staff, refuse_comparison
 from domain.support.suggestions import Suggestions
 from domain.support.texts import clean_text
 
@@ -63,9 +64,9 @@ def read_transition_query(pairs: Iterable[tuple[str, str]], interface_issues: It
     for name, value in pairs:
         values[name].append(clean_text(value))
     group_by = [name.strip() for value in values["groupBy"] for name in value.split(",")]
-    issues = list(islice(chain(interface_issues, find_staff_dimensions(group_by), _find_issues(values, group_by)), MAX_ISSUES))
-    if any(issue.code == "teacher-comparison-not-supported" for issue in issues):
-        raise Invalid("Results are not compared by teacher.", code="teacher-comparison-not-supported", issues=tuple(issues))
+    issues = list(islice(chain(interface_issues, find_staff_names(values, group_by), _find_issues(values, group_by)), MAX_ISSUES))
+    if any(map(is_staff_issue, issues)):
+        raise refuse_comparison(issues)
     if issues:
         noun = "parameter" if len(issues) == 1 else "parameters"
         raise BadRequest(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(issues))
@@ -90,6 +91,8 @@ def read_transition_query(pairs: Iterable[tuple[str, str]], interface_issues: It
 def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
     suggestions = Suggestions()
     for name, texts in values.items():
+        if names_staff(name, divides=True):
+            continue
         if name not in PARAMETERS:
             yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.suggest(name, PARAMETERS)}")
         elif len(texts) > 1 and name != "school":
@@ -99,7 +102,7 @@ def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[
     for name, meaning in (("from", "the earlier window"), ("to", "the later window"), ("subject", "the subject")):
         if not values.get(name):
             yield Issue(name, "required", f"Say {meaning}.")
-    if any(find_word(name, ("school",)) is None for name in group_by) and not [*find_staff_dimensions(group_by)]:
+    if any(find_word(name, ("school",)) is None and not names_staff(name, divides=True) for name in group_by):
         yield Issue("groupBy", "dimension-unknown", "Transitions are grouped by school, or not at all.")
     if len(values.get("school", ())) > MAX_SCHOOLS:
         yield Issue("school", "too-many-schools", f"Name at most {MAX_SCHOOLS} schools, or a trust, or none.")
