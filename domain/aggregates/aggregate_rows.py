@@ -21,7 +21,7 @@ class AggregateRow(Output, kw_only=True):
     `schools` says how many it pools.
 
     Counts are of pupils; percentages are whole. Those of a standard are of the eligible at the schools whose schemes have it: `expectedOf`
-    and `higherOf` say of how many. `expectedStatus` and `higherStatus` say why the figures
+    and `higherOf` say of how many, and `averageOf` how many values are numbers. `expectedStatus` and `higherStatus` say why the figures
     of a standard are null, in the same symbols: z where no scheme has such a standard, x where it is not published yet, or where the figures
     of the schools that have it would tell how many pupils a hidden school has. `status` says why figures are null: c suppressed
     (all figures), z not applicable (nobody eligible), x not available (nothing judged yet). `coveragePercent` is the
@@ -71,6 +71,7 @@ class AggregateRow(Output, kw_only=True):
         describe("Why `higher` is null: z no such standard, x not published yet, or it would give a hidden school away."),
     ] = None
     average: Annotated[float | None, describe("The average of the values that are numbers, such as scaled scores.")] = None
+    average_of: Annotated[int | None, describe("Of how many pupils `average` is: those whose value is a number.")] = None
     coverage_percent: Annotated[int | None, describe("The percentage of the eligible who have a value that counts.")] = None
     status: Annotated[Status | None, describe(_WHY)] = None
     reason: Annotated[Reason | None, describe("With view=public, why the row is hidden: primary or complement.")] = None

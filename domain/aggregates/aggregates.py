@@ -13,7 +13,8 @@ pools a school reached without `aggregates:internal` may be suppressed (disclosu
 figures that it sees unsuppressed, so in such a row only the pupils of the other schools count as protection.
 
 A grade that no scheme or scale places by a standard is not below it. Schools that judge in such a scheme are excluded, and a percentage
-of the standard is that of the others (`expectedOf` pupils), where it gives no hidden school away (groups.withhold_parts).
+of the standard is that of the others (`expectedOf` pupils), where it gives no hidden school away (groups.withhold_parts), and no child
+(groups.leave_out_few). The same holds of an average (`averageOf` pupils).
 
 Suppression needs the whole answer, so filters are applied after it:
 - Every subject is counted, whatever `subject` says.
@@ -60,6 +61,7 @@ from domain.aggregates.aggregate_rows import (
 from domain.aggregates.disclosure import LISTED
 from domain.aggregates.groups import (
     PupilGroup,
+    leave_out_few,
     make_groups,
     make_row,
     make_sort_key,
@@ -163,6 +165,7 @@ def _make_page(
     of_schools = groups
     if result.by_school is not None:
         of_schools = _make_suppressed_groups(query, result, result.by_school, ("school", "subject", "window"))
+    leave_out_few(groups, of_schools, dimensions)
     withhold_parts(groups, of_schools, dimensions)
     excluded = list(_list_excluded(query, result, of_schools))
     if query.subject is not None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, product, starmap
+from typing import Any
 
 from msgspec import structs
 
@@ -33,8 +34,8 @@ class PupilGroup:
     facts: GroupFacts
     counts: PupilCounts
     hidden: Reason | None = None
-    withholds_parts: bool = False
-    """Whether its percentages may not be of some of its schools alone, since that would tell the size of a hidden school."""
+    withheld: frozenset[int] = frozenset()
+    """The measures (_MEASURES) that may not be of a part of its pupils alone, since that would tell the size of a hidden school."""
 
     @property
     def status(self) -> Status | None:
@@ -83,40 +84,83 @@ def _describe_combined(groups: list[PupilGroup]) -> None:
             group.counts.standards = frozenset(standard for part in parts for standard in part.standards)
 
 
+_MEASURES = (("expected_of", "expected", "eligible"), ("higher_of", "higher", "eligible"), ("valued", "hundredths", "valid"))
+"""Of the expected standard, the higher one and the average: whose figure it is, the figure, and of whom they are a part."""
+_AVERAGE = 2
+
+
+def _is_told(group: PupilGroup, index: int) -> bool:
+    """Whether a group has a figure of a measure: of all, or of a part of them where that gives nothing away."""
+    of, _, whole = _MEASURES[index]
+    part = getattr(group.counts, of)
+    return bool(part) and (part == getattr(group.counts, whole) or index not in group.withheld)
+
+
 def _find_status(group: PupilGroup, index: int) -> Status | None:
     """Returns why a group has no figures of the expected (0) or the higher (1) standard, None where it has them.
 
     Where only some of the schools' schemes have the standard, the figures are of those alone.
     """
     counts = group.counts
-    placed = (counts.expected_of, counts.higher_of)[index]
-    if placed == counts.eligible or (placed and not group.withholds_parts):
+    if (counts.expected_of, counts.higher_of)[index] == counts.eligible or _is_told(group, index):
         return None
     found = {standard[index] for standard in counts.standards}
     return "z" if found == {"z"} else "x"
 
 
-def withhold_parts(groups: Iterable[PupilGroup], of_schools: Iterable[PupilGroup], dimensions: tuple[str, ...]) -> None:
-    """Decides which groups that pool schools may not have figures of those schools alone that have a standard.
+def _divides(dimensions: tuple[str, ...]) -> bool:
+    return any(name not in ("school", "subject", "window") for name in dimensions)
 
-    Their number of pupils, and so that of the other schools, is told by such a percentage. A reader who does not see every
+
+def leave_out_few(groups: Iterable[PupilGroup], of_schools: Iterable[PupilGroup], dimensions: tuple[str, ...]) -> None:
+    """Takes out of percentages and averages the pupils of a school who are too few to be told of: those with a place, or a number, where most
+    of the school have none, such as one who came from a school of another scheme. Their figure would be that of a child, and the sum of all schools
+    less those of the others would tell it. `dimensions` are those of the groups.
+    """
+    taken: defaultdict[tuple[Hashable, ...], list[tuple[int, int, int]]] = defaultdict(list)
+    for school in of_schools:
+        counts = school.counts
+        for index, (of, figure, whole) in enumerate(_MEASURES):
+            part = getattr(counts, of)
+            if not school.facts.internal and 0 < part < school.facts.threshold and part < getattr(counts, whole):
+                taken[school.key[1:4]].append((index, part, getattr(counts, figure)))
+                setattr(counts, of, 0)
+                setattr(counts, figure, 0)
+    for group in groups:
+        if group.key.school is None and not group.facts.internal and not _divides(dimensions):
+            for index, part, amount in taken[group.key[1:4]]:
+                of, figure, _ = _MEASURES[index]
+                setattr(group.counts, of, getattr(group.counts, of) - part)
+                setattr(group.counts, figure, getattr(group.counts, figure) - amount)
+
+
+def withhold_parts(groups: Iterable[PupilGroup], of_schools: Iterable[PupilGroup], dimensions: tuple[str, ...]) -> None:
+    """Decides which groups may not have figures of a part of them alone: of the schools whose schemes have a standard, or of the values that are numbers.
+
+    The number of these pupils, and so that of the others, is told by such a figure. A reader who does not see every
     school may subtract the shown ones, and is left with the hidden schools on each side: their sum is protected as any small
     group is. Where the pupils are divided further, the hidden groups of schools are those of another answer, so nothing is told.
     """
-    divides = any(name not in ("school", "subject", "window") for name in dimensions)
-    sums: defaultdict[tuple[Hashable, ...], int] = defaultdict(int)
+    divides = _divides(dimensions)
+    sums: defaultdict[tuple[Any, ...], int] = defaultdict(int)
     thresholds: defaultdict[Hashable, int] = defaultdict(int)
     for school in of_schools:
         if school.hidden and not school.facts.internal:
-            counts, population = school.counts, school.facts.population
+            population = school.facts.population
             thresholds[population] = max(thresholds[population], school.facts.threshold)
-            for index, placed in enumerate((counts.expected_of, counts.higher_of)):
-                sums[population, *school.key[1:4], index, True] += placed
-                sums[population, *school.key[1:4], index, False] += counts.eligible - placed
-    unsafe = {key[1:4] for key, pupils in sums.items() if 0 < pupils < thresholds[key[0]]}
+            for index, (of, _, whole) in enumerate(_MEASURES):
+                part = getattr(school.counts, of)
+                sums[population, *school.key[1:4], index, True] += part
+                sums[population, *school.key[1:4], index, False] += getattr(school.counts, whole) - part
+    unsafe: defaultdict[tuple[Hashable, ...], set[int]] = defaultdict(set)
+    for (population, *key, index, _), pupils in sums.items():
+        if 0 < pupils < thresholds[population]:
+            unsafe[*key].add(index)
+    every = frozenset(range(len(_MEASURES)))
     for group in groups:
-        if group.key.school is None and not group.facts.internal:
-            group.withholds_parts = divides or group.key[1:4] in unsafe
+        if not group.facts.internal:
+            of_pooled = unsafe[group.key[1:4]] if group.key.school is None else ()
+            group.withheld = every if divides else frozenset(of_pooled)
 
 
 def suppress_groups(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> None:
@@ -205,8 +249,8 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
         if row.higher_status is None:
             row.higher, row.higher_of = counts.higher, counts.higher_of
             row.higher_percent = compute_percent(counts.higher, counts.higher_of)
-        if counts.valued and len(counts.schemes) <= 1:
-            row.average = compute_average(counts.hundredths, counts.valued)
+        if len(counts.schemes) <= 1 and _is_told(group, _AVERAGE):
+            row.average, row.average_of = compute_average(counts.hundredths, counts.valued), counts.valued
     if counts.discounted and counts.discounted.eligible and facts.internal:
         _set_figures_with_discounted(row, counts, counts.discounted)
     return row

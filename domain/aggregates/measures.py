@@ -75,7 +75,7 @@ class Sources:
             select(k.tenant_id, k.id.label("scale_id"))
             .ext(distinct_on(k.tenant_id))
             .where(k.tenant_id.in_(select(reached.c.tenant_id)), k.from_on <= PLACES_ON)
-            .order_by(k.tenant_id, k.from_on.desc(), k.signed_at.desc())
+            .order_by(k.tenant_id, k.from_on.desc(), func.coalesce(k.first_signed_at, k.signed_at).desc())
             .cte("scaled")
             .prefix_with("MATERIALIZED")
         )
