@@ -623,7 +623,7 @@ BEGIN
         RETURN;
     END IF;
     SELECT c.id INTO walk FROM crosswalks c
-    WHERE c.tenant_id = in_tenant AND c.scheme_version_no = of_version AND c.from_on <= on_day ORDER BY c.from_on DESC, c.signed_at DESC LIMIT 1;
+    WHERE c.tenant_id = in_tenant AND c.scheme_version_no = of_version AND c.from_on <= on_day ORDER BY c.from_on DESC, COALESCE(c.first_signed_at, c.signed_at) DESC LIMIT 1;
     IF walk IS NOT NULL THEN
         band_no := array_position(scale.bands, (
             SELECT l.band FROM crosswalk_grades l WHERE l.tenant_id = in_tenant AND l.crosswalk_id = walk AND l.grade_no = of_grade
@@ -661,7 +661,7 @@ CREATE FUNCTION public.find_scale(in_tenant uuid, on_day date) RETURNS uuid
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
-    RETURN (SELECT s.id FROM common_scales s WHERE s.tenant_id = in_tenant AND s.from_on <= on_day ORDER BY s.from_on DESC, s.signed_at DESC LIMIT 1);
+    RETURN (SELECT s.id FROM common_scales s WHERE s.tenant_id = in_tenant AND s.from_on <= on_day ORDER BY s.from_on DESC, COALESCE(s.first_signed_at, s.signed_at) DESC LIMIT 1);
 END $$;
 
 CREATE FUNCTION public.find_schools_of(in_tenant uuid, of_pupils uuid[]) RETURNS uuid[]
@@ -1147,7 +1147,7 @@ BEGIN
     FROM common_scales s WHERE s.tenant_id = in_tenant AND s.id = in_force;
     RETURN QUERY WITH signed AS (
         SELECT DISTINCT ON (c.scheme_version_no) c.scheme_version_no, c.id FROM crosswalks c
-        WHERE c.tenant_id = in_tenant AND c.from_on <= on_day ORDER BY c.scheme_version_no, c.from_on DESC, c.signed_at DESC
+        WHERE c.tenant_id = in_tenant AND c.from_on <= on_day ORDER BY c.scheme_version_no, c.from_on DESC, COALESCE(c.first_signed_at, c.signed_at) DESC
     ), placed AS (
         SELECT s.scheme_version_no, g.grade_no, array_position(bands, g.band) AS band_no
         FROM signed s JOIN crosswalk_grades g ON g.tenant_id = in_tenant AND g.crosswalk_id = s.id
@@ -2101,6 +2101,15 @@ CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint
     FROM outcomes o GROUP BY o.subject_no, o.aspect_no
 $$;
 
+CREATE FUNCTION public.stamp_window() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    NEW.changed_at := clock_timestamp();
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.touch_shared() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -2315,6 +2324,7 @@ CREATE TABLE public.windows (
     season text,
     audience text,
     source text,
+    changed_at timestamp with time zone,
     CONSTRAINT windows_check CHECK ((closes_at > opens_at)),
     CONSTRAINT windows_check1 CHECK ((accept_until >= closes_at)),
     CONSTRAINT windows_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'open'::text, 'closed'::text, 'locked'::text])))
@@ -2428,7 +2438,8 @@ CREATE TABLE public.common_scales (
     signed_by text,
     signer_role text,
     signed_client_id uuid,
-    version integer DEFAULT 1 NOT NULL
+    version integer DEFAULT 1 NOT NULL,
+    first_signed_at timestamp with time zone
 );
 
 ALTER TABLE ONLY public.common_scales FORCE ROW LEVEL SECURITY;
@@ -2492,7 +2503,8 @@ CREATE TABLE public.crosswalks (
     signed_by text,
     signer_role text,
     signed_client_id uuid,
-    version integer DEFAULT 1 NOT NULL
+    version integer DEFAULT 1 NOT NULL,
+    first_signed_at timestamp with time zone
 );
 
 ALTER TABLE ONLY public.crosswalks FORCE ROW LEVEL SECURITY;
@@ -4503,6 +4515,8 @@ CREATE TRIGGER note_withdrawn_characteristic AFTER DELETE ON public.characterist
 CREATE TRIGGER note_withdrawn_spell AFTER DELETE ON public.enrolments FOR EACH ROW EXECUTE FUNCTION public.note_spell();
 
 CREATE TRIGGER pin_school AFTER UPDATE OF tenant_id ON public.schools FOR EACH ROW WHEN ((old.tenant_id <> new.tenant_id)) EXECUTE FUNCTION public.pin_school();
+
+CREATE TRIGGER stamp_window BEFORE INSERT OR UPDATE ON public.windows FOR EACH ROW EXECUTE FUNCTION public.stamp_window();
 
 CREATE TRIGGER touch_shared AFTER INSERT ON public.shared_pupils REFERENCING NEW TABLE AS shared FOR EACH STATEMENT EXECUTE FUNCTION public.touch_shared();
 

@@ -7,7 +7,10 @@ from starlette.responses import Response
 from api.http.accept import choose_media_type
 from api.http.auth import authenticate
 from api.http.body import Handler
+from api.http.etag import make_etag, or_not_modified
 from api.http.field_values import join_lines
+from api.http.response import JSON as JSON_TYPE
+from api.http.response import JsonResponse
 from api.http.target import read_path
 from api.rest.query_string import check_parameters
 from domain.assessment.calendar import make_calendar, read_calendar, write_icalendar
@@ -29,8 +32,8 @@ def get_calendar(noun: str) -> Handler:
         media_type = _choose_format(request)
         of, rows = await read_calendar(state.database, caller.client_id, noun, parse_id(read_path(request, "id")))
         if media_type == ICALENDAR:
-            return _respond(write_icalendar(of, rows), ICALENDAR)
-        return _respond(msgspec.json.encode(make_calendar(rows)), JSON)
+            return _respond(request, write_icalendar(of, rows), ICALENDAR)
+        return _respond(request, msgspec.json.encode(make_calendar(rows)), JSON)
 
     return handle
 
@@ -39,7 +42,7 @@ async def get_linked_calendar(request: Request) -> Response:
     """GET /v1/calendars/{secret}: who has the link needs no token. The path stands in no log (RequestMiddleware)."""
     check_parameters(request.query_params)
     of, rows = await read_linked_calendar(request.app.state.database, read_path(request, "secret"))
-    return _respond(write_icalendar(of, rows), ICALENDAR)
+    return _respond(request, write_icalendar(of, rows), ICALENDAR)
 
 
 def _choose_format(request: Request) -> str:
@@ -53,8 +56,11 @@ def _choose_format(request: Request) -> str:
     return FORMATS[asked_for]
 
 
-def _respond(content: bytes, kind: str) -> Response:
-    headers = {"Cache-Control": "no-store"}
-    if kind == ICALENDAR:
-        headers["Content-Disposition"] = 'inline; filename="calendar.ics"'
-    return Response(content, headers=headers, media_type=kind)
+def _respond(request: Request, content: bytes, kind: str) -> Response:
+    """The calendar with its ETag, or a 304: programs ask again every few minutes, whether anything has changed or not."""
+    is_icalendar = kind == ICALENDAR
+    fields = ((b"content-disposition", b'inline; filename="calendar.ics"'),) if is_icalendar else ()
+    media_type = (b"content-type", b"text/calendar; charset=utf-8") if is_icalendar else JSON_TYPE
+    response = JsonResponse(content, *fields, kind=media_type).set_etag(make_etag(content))
+    if_none_match = join_lines(request.scope, b"if-none-match")
+    return response if if_none_match is None else or_not_modified(response, if_none_match)

@@ -5,7 +5,7 @@ As iCalendar (RFC 5545) it can be subscribed to. A calendar program sends no tok
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -14,7 +14,8 @@ from domain.access.reach import IN_FORCE, reaches_sql
 from domain.assessment.seasons import season_sql
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import NotFound
-from domain.declare.inputs import Output
+from domain.declare.ids import read_creation_time
+from domain.declare.inputs import Output, describe
 from domain.declare.scopes import Scope
 from domain.roster.years import format_academic_year
 from domain.store.database import Connection, Database
@@ -38,6 +39,7 @@ class CalendarWindow(Output, kw_only=True):
     opens_at: datetime
     closes_at: datetime
     accept_until: datetime | None
+    closed_at: Annotated[datetime | None, describe("When it closed, by itself or early; null while it is not closed.")]
 
 
 class Calendar(Output, kw_only=True):
@@ -61,7 +63,8 @@ _TRUST = f"SELECT t.id AS tenant_id, t.name FROM trusts t WHERE t.id = $2 AND {_
 _SCHOOL = f"SELECT s.tenant_id, s.id AS school_id, s.name FROM schools s WHERE s.id = $2 AND {reaches_sql('$1', 's.tenant_id', 's.id', '$3')}"
 _WINDOWS = f"""
 SELECT w.id, w.code, w.name, w.academic_year, {season_sql("w")} AS season, {state_sql("$3::timestamptz")} AS state,
-    w.statutory, w.census_on, w.opens_at, w.closes_at, w.accept_until, w.version
+    w.statutory, w.census_on, w.opens_at, w.closes_at, w.accept_until, w.version, w.changed_at,
+    CASE WHEN {state_sql("$3::timestamptz")} IN ('closed', 'locked') THEN COALESCE(w.closed_at, w.closes_at) END AS closed_at
 FROM windows w WHERE w.tenant_id = $1 AND ($2::uuid IS NULL OR EXISTS (
     SELECT 1 FROM pins p WHERE p.tenant_id = $1 AND p.window_no = w.no AND p.school_id = $2
 )) ORDER BY w.opens_at DESC, w.no DESC LIMIT {MAX_WINDOWS}
@@ -90,7 +93,7 @@ async def read_calendar(database: Database, client_id: UUID, noun: str, row_id: 
 
 def make_calendar(rows: list[Any]) -> Calendar:
     """Returns the calendar as JSON has it."""
-    names = ("code", "name", "season", "state", "statutory", "census_on", "opens_at", "closes_at", "accept_until")
+    names = ("code", "name", "season", "state", "statutory", "census_on", "opens_at", "closes_at", "accept_until", "closed_at")
     return Calendar(
         data=[
             CalendarWindow(
@@ -104,20 +107,25 @@ def make_calendar(rows: list[Any]) -> Calendar:
 
 
 def write_icalendar(of: CalendarOf, rows: list[Any]) -> bytes:
-    """Returns the calendar as iCalendar: for each window an event from its opening to its closing, and one for its census day."""
-    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Markonce//Windows//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
+    """Returns the calendar as iCalendar: for each window an event from its opening to its closing, and one for its census day.
+
+    It is the same until a window changes: calendar programs that compare texts see no change where there is none.
+    """
+    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Markonce//Windows//EN", "CALSCALE:GREGORIAN"]
     lines += [f"NAME:{_escape(of.name)}", f"X-WR-CALNAME:{_escape(of.name)}"]
-    stamp = f"DTSTAMP:{_write_instant(clock.read_now())}"
     for row in rows:
+        changed_at = _write_instant(row["changed_at"] or read_creation_time(row["id"]))
+        stamp = (f"DTSTAMP:{changed_at}", f"LAST-MODIFIED:{changed_at}")
         title, sequence = _escape(f"{row['name']} ({row['code']})"), f"SEQUENCE:{row['version']}"
-        begin, end = f"DTSTART:{_write_instant(row['opens_at'])}", f"DTEND:{_write_instant(row['closes_at'])}"
+        closed_at = max(row["closed_at"] or row["closes_at"], row["opens_at"] + timedelta(seconds=1))
+        begin, end = f"DTSTART:{_write_instant(row['opens_at'])}", f"DTEND:{_write_instant(closed_at)}"
         kind = f"CATEGORIES:{row['season']}"
-        lines += ["BEGIN:VEVENT", f"UID:{row['id']}@markonce", stamp, begin, end, f"SUMMARY:{title}", kind, sequence, "END:VEVENT"]
+        lines += ["BEGIN:VEVENT", f"UID:{row['id']}@markonce", *stamp, begin, end, f"SUMMARY:{title}", kind, sequence, "END:VEVENT"]
         day, next_day = (f"{each:%Y%m%d}" for each in (row["census_on"], row["census_on"] + timedelta(days=1)))
         lines += [
             "BEGIN:VEVENT",
             f"UID:{row['id']}-census@markonce",
-            stamp,
+            *stamp,
             f"DTSTART;VALUE=DATE:{day}",
             f"DTEND;VALUE=DATE:{next_day}",
         ]

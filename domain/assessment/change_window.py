@@ -141,10 +141,13 @@ def _check_changeable(state: str, changed: set[str]) -> None:
 
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict, Stale))
 async def delete_window(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
-    """Delete a window in which nothing was ever judged, and what it collects."""
+    """Delete a window in which nothing was ever judged, and what it collects. One that is locked stays until it is unlocked."""
     stored, _ = await lock_window_row(connection, caller, patch.id)
     version: int = stored["version"]
     patch.check_version(version)
+    if stored["state"] == "locked":
+        message = "The window is locked: unlock it first, with the reason."
+        raise Conflict(message, code="window-state", issues=(Issue("", "window-state", message),))
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):
         message = (
             f"The window is {stored['state']} and holds judgements, or has held some; what was judged is not deleted with a window."

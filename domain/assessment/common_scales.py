@@ -26,6 +26,7 @@ def _list_signature_columns() -> list[Column[Any]]:
         Column("created_at", DateTime(timezone=True), nullable=False),
         Column("from_on", Date),
         Column("signed_at", DateTime(timezone=True)),
+        Column("first_signed_at", DateTime(timezone=True), comment="What orders those that hold from the same day"),
         Column("signed_by", Text),
         Column("signer_role", Text),
         Column("signed_client_id", Uuid),

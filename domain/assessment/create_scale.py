@@ -133,7 +133,7 @@ def _describe_bands(code: str, codes: list[str]) -> str:
 
 _FIND_SCALE = """
 SELECT id, bands FROM common_scales WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2)
-ORDER BY from_on IS NULL, from_on DESC, signed_at DESC, created_at DESC LIMIT 1
+ORDER BY from_on IS NULL, from_on DESC, COALESCE(first_signed_at, signed_at) DESC, created_at DESC LIMIT 1
 """
 _FIND_SCHEME = "SELECT id, derived FROM schemes WHERE tenant_id = $1 AND code = $2"
 _FIND_VERSION = """

@@ -67,7 +67,8 @@ _FIND = """
 SELECT x.tenant_id, x.from_on, x.version FROM {table} x WHERE x.id = $2 AND {reach} FOR UPDATE
 """
 _SIGN = """
-UPDATE {table} SET from_on = COALESCE(from_on, $3), signed_at = clock_timestamp(), signed_by = $4, signer_role = $5, signed_client_id = $6,
+UPDATE {table} SET from_on = COALESCE(from_on, $3), signed_at = clock_timestamp(), first_signed_at = COALESCE(first_signed_at, signed_at, clock_timestamp()),
+    signed_by = $4, signer_role = $5, signed_client_id = $6,
     version = version + 1
 WHERE tenant_id = $1 AND id = $2 RETURNING from_on, signed_at, version
 """

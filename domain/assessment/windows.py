@@ -60,6 +60,7 @@ windows = Table(
     Column("season", Text),
     Column("audience", Text),
     Column("source", Text),
+    Column("changed_at", DateTime(timezone=True), comment="Null where it was changed last before anybody kept it"),
     UniqueConstraint("tenant_id", "no"),
     UniqueConstraint("tenant_id", "code"),
     Index("windows_by_id", "id"),

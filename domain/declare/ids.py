@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import UTC, datetime
 from uuid import UUID
 
 NIL = UUID(int=0)
@@ -13,6 +14,11 @@ def new_id(type_number: int) -> UUID:
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(8)) >> 2
     return UUID(int=(milliseconds << 80) | (0x7 << 76) | (type_number << 64) | (0b10 << 62) | random)
+
+
+def read_creation_time(id_: UUID) -> datetime:
+    """Returns when an id was made, to the millisecond."""
+    return datetime.fromtimestamp((id_.int >> 80) / 1000, UTC)
 
 
 def get_type_number(id_: UUID) -> int:

@@ -156,6 +156,7 @@ async def test_rebanded_conjunctions_equal_a_recount(small_trust: Trust, vendor:
     with freeze_clock(LATER):
         scale_id = (await sent(vendor, "/v1/common-scales", SCALE | {"higherLabel": "deep"}, 201))["id"]
         await sent(vendor, f"/v1/common-scales/{scale_id}/sign", SIGNED)
+        signed: list[str] = []
         for bands in ("wwbaaA", "waaAAA", "---aaA", "bbbbba"):
             crosswalk_id = await drafted(vendor, "points", band_points(bands))
             await sent(vendor, f"/v1/crosswalks/{crosswalk_id}/sign", SIGNED)
@@ -166,6 +167,11 @@ async def test_rebanded_conjunctions_equal_a_recount(small_trust: Trust, vendor:
             found, excluded = await everywhere(vendor, "rwm")
             assert found == (12, 2 + expected, 4 + len(placed), 1 + higher, 4 + len(placed))
             assert excluded == {"Elm": "no-place"}
+            signed.append(crosswalk_id)
+        # whoever signed the first has gone: the renewed signature does not put it back in the place of the last
+        renewed = await sent(vendor, f"/v1/crosswalks/{signed[0]}/sign", SIGNED | {"name": "Bo Lund"})
+        assert renewed["moved"] == []
+        assert (await everywhere(vendor, "rwm"))[0] == found
         await sent(vendor, "/v1/judgements", batch("Ash", [judged(20, "reading", "6")], window=WINDOW))
         assert await everywhere(vendor, "rwm") == ((12, 3, 8, 1, 8), {"Elm": "no-place"})
         assert await miscounted(small_trust) == (0, 0, 0)

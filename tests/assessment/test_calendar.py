@@ -1,6 +1,6 @@
 """The calendar of a trust and of a school, as JSON and as iCalendar, and the secret links by which calendar programs read it."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -50,7 +50,12 @@ async def test_the_windows_of_a_trust_and_of_a_school(vendor: Any, small_trust: 
             assert str(event["summary"]) == f"{row['name']} ({row['code']})"
             assert census.decoded("dtstart") == date.fromisoformat(row["censusOn"])
         again = await vendor.get(f"{url}/calendar?format=ics")
-        assert set(_read(again.content)) == set(events)
+        assert again.content == answer.content, "the same text until a window changes, since programs compare it"
+        for accepted in ("application/json", "text/calendar"):
+            tag = (await vendor.get(f"{url}/calendar", headers={"Accept": accepted})).headers["etag"]
+            known = {"Accept": accepted, "If-None-Match": tag}
+            assert (await vendor.get(f"{url}/calendar", headers=known)).status_code == 304
+        assert (await vendor.head(f"{url}/calendar")).status_code == 200
     assert (await reader.get(f"{elm}/calendar")).status_code == 200
     assert (await reader.get(f"{oak}/calendar")).status_code == 404
     other = await small_trust.client("other", f"school:{URNS['Quay']}={READS}")
@@ -58,6 +63,22 @@ async def test_the_windows_of_a_trust_and_of_a_school(vendor: Any, small_trust: 
     plain = await small_trust.client("plain", "trust:4128=schools:read")
     assert (await plain.get(f"{trust}/calendar")).status_code == 403
     assert (await vendor.get(f"{oak}/calendar?format=xml")).status_code == 400
+
+
+async def test_a_changed_window_has_another_stamp_and_ends_when_it_closed(vendor: Any, small_trust: Trust) -> None:
+    id_, url = await opened(vendor, "early"), f"/v1/trusts/{small_trust.ids['trust']}/calendar"
+    accept = {"Accept": "text/calendar"}
+    first = await vendor.get(url, headers=accept)
+    before = _read(first.content)[f"{id_}@markonce"]
+    await sent(vendor, f"/v1/windows/{id_}/close")
+    second = await vendor.get(url, headers=accept | {"If-None-Match": first.headers["etag"]})
+    after = _read(second.content)[f"{id_}@markonce"]
+    assert (before.decoded("dtend").year, str(before["uid"])) == (2099, str(after["uid"]))
+    row = next(row for row in (await vendor.get(url)).json()["data"] if row["id"] == id_)
+    assert after.decoded("dtstart") < after.decoded("dtend") < datetime.fromisoformat(row["closesAt"])
+    assert abs(after.decoded("dtend") - datetime.fromisoformat(row["closedAt"])) <= timedelta(seconds=1)
+    assert int(after["sequence"]) == int(before["sequence"]) + 1
+    assert after.decoded("dtstamp") == after.decoded("last-modified") >= before.decoded("last-modified")
 
 
 async def test_a_secret_link_is_read_without_a_token_until_it_or_its_makers_grant_ends(
@@ -77,8 +98,10 @@ async def test_a_secret_link_is_read_without_a_token_until_it_or_its_makers_gran
     kept = [row["answer"] for row in await small_trust.operator.fetch("SELECT answer FROM idempotency")]
     assert not any(secret in text for text in (*tables, *kept))
     async with httpx2.AsyncClient(transport=small_trust.transport, base_url=BASE) as program:
-        events = _read((await program.get(first["path"])).content)
-        assert len(events) >= 4
+        answer = await program.get(first["path"])
+        assert len(_read(answer.content)) >= 4
+        assert (await program.get(first["path"], headers={"If-None-Match": answer.headers["etag"]})).status_code == 304
+        assert (await program.head(first["path"])).status_code == 200
         assert (await program.get(first["path"] + "x")).status_code == 404
         revoked = await sent(maker, f"/v1/calendar-links/{first['id']}/revoke", {})
         assert revoked == {"id": first["id"], "revoked": True}

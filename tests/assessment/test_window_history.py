@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.fixtures.small_trust import asked, batch, entry, issues, judged, opened, roll, sent
+from tests.fixtures.small_trust import asked, batch, entry, issues, judged, opened, roll, sent, window
 
 
 async def test_a_window_is_locked_and_unlocked_with_a_reason(vendor: Any) -> None:
@@ -41,3 +41,49 @@ async def test_a_window_that_is_deleted_takes_its_history_along(vendor: Any) -> 
     answer = await vendor.delete(f"/v1/windows/{id_}", headers={"If-Match": "*"})
     assert answer.status_code == 204, answer.text
     assert (await vendor.get("/v1/window-state-changes?windowCode=gone")).status_code == 422
+
+
+STATES = ("planned", "open", "closed", "locked")
+CLOSING = {"closesAt": "2099-08-31T17:00:00Z"}
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "open": ("planned",),
+    "close": ("open",),
+    "reopen": ("closed",),
+    "lock": ("closed",),
+    "unlock": ("locked",),
+    "repin": ("planned", "open"),
+    "name": ("planned", "open", "closed"),
+    "censusOn": ("planned",),
+    "closesAt": ("planned", "open"),
+    "delete": ("planned", "open", "closed"),
+    "judge": ("open",),
+}
+"""Each command, and change of a field, and the states in which it is accepted."""
+
+
+async def test_every_command_in_every_state(vendor: Any) -> None:
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    changes = {"name": "Another", "censusOn": "2018-05-15", **CLOSING}
+    found: dict[str, list[str]] = {command: [] for command in COMMANDS}
+    for state in STATES:
+        for command in COMMANDS:
+            code = f"{state} {command}"
+            id_ = (await sent(vendor, "/v1/windows", window(code), 201))["id"]
+            url = f"/v1/windows/{id_}"
+            for verb, body in (("open", {}), ("close", {}), ("lock", {"reason": "It is final"}))[: STATES.index(state)]:
+                await sent(vendor, f"{url}/{verb}", body)
+            if command == "delete":
+                answer = await vendor.delete(url, headers={"If-Match": "*"})
+            elif command == "judge":
+                answer = await vendor.post("/v1/judgements", json=batch("Oak", [judged(1)], window=code))
+            elif command in changes:
+                answer = await vendor.patch(url, json={command: changes[command]}, headers={"If-Match": "*"})
+            else:
+                more = {"reopen": CLOSING, "lock": {"reason": "It is final"}, "unlock": {"reason": "An error"}}
+                answer = await vendor.post(f"{url}/{command}", json=more.get(command, {}))
+            assert answer.status_code in (200, 204, 409, 422), answer.text
+            if answer.is_success:
+                found[command].append(state)
+            elif command != "judge":
+                assert answer.json()["type"].endswith("window-state"), (code, answer.text)
+    assert found == {command: [*states] for command, states in COMMANDS.items()}

@@ -185,10 +185,12 @@ def _describe_calendar(noun: str) -> JsonObject:
     doc = "When windows open and close, and their census days; nothing else. Accept: text/calendar or format=ics gives iCalendar (RFC 5545)."
     response = make_response("The windows in the order in which they open.", "Calendar")
     response["content"] |= ICALENDAR_CONTENT
-    options = [parameters.refer("Id"), parameters.make_query("format", "ics is iCalendar.", {"enum": ["json", "ics"]})]
+    responses, condition = make_read_responses(response, is_versioned=True)
+    format_ = parameters.make_query("format", "ics is iCalendar.", {"enum": ["json", "ics"]})
     summary, statuses = f"The calendar of one {noun}", (*READING, HTTPStatus.NOT_FOUND)
     name = f"get{noun.title()}Calendar"
-    return make_operation(name, summary, [Scope.WINDOWS_READ], {200: response}, statuses, options, doc=doc)
+    options = [parameters.refer("Id"), *condition, format_]
+    return make_operation(name, summary, [Scope.WINDOWS_READ], responses, statuses, options, doc=doc)
 
 
 def describe_linked_calendar() -> JsonObject:
@@ -196,6 +198,7 @@ def describe_linked_calendar() -> JsonObject:
     doc = "For calendar programs, which send no token. The link is made by POST /v1/trusts/{id}/calendar-links or that of a school."
     response = make_response("The windows, their dates and census days.", "Calendar")
     response["content"] = ICALENDAR_CONTENT
+    responses, condition = make_read_responses(response, is_versioned=True)
     secret = {
         "name": "secret",
         "in": "path",
@@ -205,7 +208,14 @@ def describe_linked_calendar() -> JsonObject:
     }
     statuses = {*READING, HTTPStatus.NOT_FOUND} - {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
     operation = make_operation(
-        "getLinkedCalendar", "A calendar by its secret link", [], {200: response}, statuses, [secret], doc=doc, tag="Assessment"
+        "getLinkedCalendar",
+        "A calendar by its secret link",
+        [],
+        responses,
+        statuses,
+        [secret, *condition],
+        doc=doc,
+        tag="Assessment",
     )
     return operation | {"security": []}
 
