@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0080", "0079", None, None
+revision, down_revision, branch_labels, depends_on = "0081", "0080", None, None
 
 _FIND_SCALE = """
 CREATE OR REPLACE FUNCTION find_scale(in_tenant uuid, on_day date) RETURNS uuid

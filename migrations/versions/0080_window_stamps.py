@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0079", "0078", None, None
+revision, down_revision, branch_labels, depends_on = "0080", "0079", None, None
 
 
 def upgrade() -> None:
