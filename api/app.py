@@ -43,6 +43,7 @@ from domain.read import query
 from domain.read.checks import MAX_COST
 from domain.read.cursors import Cursors
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_NESTED_FIRST
+from domain.read.read_counts import ReadCounts
 from domain.store.cleanup import clean_up
 from domain.store.database import Database
 from domain.store.ledger import Ledger
@@ -92,15 +93,17 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
         cleanup = asyncio.create_task(_clean_up_hourly(app.state))
         app.state.worker = Worker(app.state.database, COMMANDS, make_row_reader, settings.job_share)
         jobs = asyncio.create_task(app.state.worker.run())
+        reads = asyncio.create_task(app.state.read_counts.run(app.state.database))
         app.state.graphql_preparation = prepare_endpoint()
         try:
             yield
         finally:
-            for task in (cleanup, jobs):
+            for task in (cleanup, jobs, reads):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
             await app.state.writes.drain()
+            await app.state.read_counts.end(app.state.database)
             if database is None:
                 await app.state.database.close()
 
@@ -123,6 +126,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
     app.state.cursors = Cursors(settings.secret)
     app.state.database = database
     app.state.writes = None if database is None else WritesTogether(database)
+    app.state.read_counts = ReadCounts()
     app.state.limits = collect_limits(settings)
     app.state.watch, app.state.is_draining = Watch(), False
     app.state.readiness = health.make_readiness(settings)

@@ -269,6 +269,28 @@ BEGIN
     WHERE NOT EXISTS (SELECT 1 FROM listed l WHERE l.pupil_id = p AND l.window_no = w);
 END $$;
 
+CREATE FUNCTION public.count_pooled_reads(on_day date, clients uuid[], at_schools uuid[], window_codes text[], subject_codes text[], numbers bigint[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH pooled AS (
+        SELECT g.client_id, s.tenant_id, s.id AS school_id, w.no AS window_no, COALESCE(c.part_no, b.no) AS subject_no, max(g.number) AS number
+        FROM unnest(clients, at_schools, window_codes, subject_codes, numbers) AS g (client_id, school_id, window_code, subject_code, number)
+        JOIN schools s ON s.id = g.school_id
+        JOIN windows w ON w.tenant_id = s.tenant_id AND w.code = g.window_code
+        JOIN subjects b ON b.tenant_id = s.tenant_id AND b.code = g.subject_code
+        LEFT JOIN conjunction_parts c ON c.tenant_id = b.tenant_id AND c.subject_no = b.no
+        GROUP BY 1, 2, 3, 4, 5
+    ), collected AS (
+        SELECT p.* FROM pooled p WHERE EXISTS (
+            SELECT 1 FROM pins n WHERE n.tenant_id = p.tenant_id AND n.window_no = p.window_no AND n.school_id = p.school_id
+                AND n.subject_no = p.subject_no AND n.aspect_no = 0
+        )
+    )
+    SELECT count_reads(on_day, array_agg(client_id), array_agg(tenant_id), array_agg(school_id), array_agg(window_no), array_agg(subject_no),
+        array_agg(0::smallint), array_agg('aggregates'::text), array_agg(number)) FROM collected
+$$;
+
 CREATE FUNCTION public.count_readiness(in_tenant uuid, in_year smallint, on_day date, at_instant timestamp with time zone) RETURNS TABLE(school_id uuid, judged bigint, obstacle text, scheme text, scheme_version smallint, kept_out bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -284,7 +306,7 @@ BEGIN
             AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
     ), opened AS MATERIALIZED (
         SELECT w.no FROM windows w
-        WHERE w.tenant_id = in_tenant AND w.academic_year = in_year AND (w.state <> 'planned' OR w.opens_at <= at_instant)
+        WHERE w.tenant_id = in_tenant AND w.academic_year = in_year AND (w.state NOT IN ('planned', 'awaiting') OR (w.state = 'planned' AND w.opens_at <= at_instant))
     ), pinned AS MATERIALIZED (
         SELECT DISTINCT p.school_id, p.scheme_version_no FROM pins p JOIN opened o ON o.no = p.window_no
         WHERE p.tenant_id = in_tenant AND p.aspect_no = 0 AND p.school_id IN (SELECT id FROM seen)
@@ -327,6 +349,26 @@ BEGIN
     )
     SELECT s.id, s.judged, f.obstacle, f.scheme, f.version, COALESCE(f.kept_out, 0) FROM summed s LEFT JOIN found f ON f.id = s.id;
 END $$;
+
+CREATE FUNCTION public.count_reads(on_day date, clients uuid[], tenants uuid[], at_schools uuid[], windows_nos smallint[], subject_nos smallint[], aspect_nos smallint[], resources text[], numbers bigint[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH given AS MATERIALIZED (
+        SELECT g.* FROM unnest(clients, tenants, at_schools, windows_nos, subject_nos, aspect_nos, resources, numbers)
+            AS g (client_id, tenant_id, school_id, window_no, subject_no, aspect_no, resource, number)
+        JOIN windows w ON w.tenant_id = g.tenant_id AND w.no = g.window_no
+    ), kinds AS MATERIALIZED (
+        SELECT k.*, find_client_kind(k.client_id, k.tenant_id, k.school_id) AS kind
+        FROM (SELECT DISTINCT client_id, tenant_id, school_id FROM given) k
+    )
+    INSERT INTO read_counts AS c (tenant_id, school_id, window_no, subject_no, aspect_no, client_id, resource, kind, day, number)
+    SELECT g.tenant_id, g.school_id, g.window_no, g.subject_no, g.aspect_no, g.client_id, g.resource, k.kind, on_day, sum(g.number)
+    FROM given g JOIN kinds k ON k.client_id = g.client_id AND k.tenant_id = g.tenant_id AND k.school_id = g.school_id
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
+    ON CONFLICT (tenant_id, school_id, window_no, subject_no, aspect_no, client_id, resource, kind, day)
+    DO UPDATE SET number = c.number + excluded.number
+$$;
 
 CREATE FUNCTION public.count_staged_bytes() RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -459,6 +501,22 @@ BEGIN
     FROM named n GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
 END $$;
 
+CREATE FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modified bigint[], lost bigint[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    INSERT INTO unknown_reads AS u (tenant_id, client_id, kind, day, not_modified, lost)
+    SELECT t.tenant_id, g.client_id, find_client_kind(g.client_id, t.tenant_id, t.tenant_id), on_day, sum(g.not_modified), sum(g.lost)
+    FROM unnest(clients, not_modified, lost) AS g (client_id, not_modified, lost)
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT r.tenant_id FROM reach r WHERE r.client_id = g.client_id
+        UNION SELECT g.client_id WHERE g.client_id = '00000000-0000-0000-0000-000000000000'
+    ) t
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (tenant_id, client_id, kind, day)
+    DO UPDATE SET not_modified = u.not_modified + excluded.not_modified, lost = u.lost + excluded.lost
+$$;
+
 CREATE FUNCTION public.delete_window(in_tenant uuid, in_window smallint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -569,6 +627,33 @@ CREATE FUNCTION public.find_calendar_link(of_hash bytea) RETURNS TABLE(tenant_id
         SELECT 1 FROM reach r WHERE r.client_id = l.client_id AND r.tenant_id = l.tenant_id AND (l.school_id IS NULL OR r.school_id = l.school_id)
             AND 'windows:read' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
     )
+$$;
+
+CREATE FUNCTION public.find_client_kind(of_client uuid, in_tenant uuid, at_school uuid) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT COALESCE((
+        SELECT COALESCE(g.kind, 'unknown') FROM reach r JOIN grants g ON g.id = r.grant_id
+        WHERE r.client_id = of_client AND r.scopes && '{judgements:read,aggregates:read,aggregates:internal}'::text[]
+        ORDER BY r.tenant_id = in_tenant AND r.school_id = at_school DESC, r.tenant_id = in_tenant DESC, g.kind = 'front-end' DESC NULLS LAST, g.kind
+        LIMIT 1
+    ), (SELECT g.kind FROM grants g WHERE g.client_id = of_client AND g.kind IS NOT NULL ORDER BY g.approved_at DESC, g.id LIMIT 1), 'unknown')
+$$;
+
+CREATE FUNCTION public.find_collection_answers(in_tenant uuid, at_school uuid, of_subject smallint, of_aspect smallint, of_kind text, statutory boolean) RETURNS TABLE(purpose text, purpose_level text, audience text, audience_level text, decision text, decision_level text, impact text, impact_level text, verdict text, decided_by text, review_on date, verdict_level text, typed_seconds smallint, imported_seconds smallint, carried_seconds smallint)
+    LANGUAGE sql STABLE ROWS 1
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT (array_agg(a.purpose ORDER BY a.rank DESC) FILTER (WHERE a.purpose IS NOT NULL))[1], (array_agg(a.level ORDER BY a.rank DESC) FILTER (WHERE a.purpose IS NOT NULL))[1], (array_agg(a.audience ORDER BY a.rank DESC) FILTER (WHERE a.audience IS NOT NULL))[1], (array_agg(a.level ORDER BY a.rank DESC) FILTER (WHERE a.audience IS NOT NULL))[1], (array_agg(a.decision ORDER BY a.rank DESC) FILTER (WHERE a.decision IS NOT NULL))[1], (array_agg(a.level ORDER BY a.rank DESC) FILTER (WHERE a.decision IS NOT NULL))[1], (array_agg(a.impact ORDER BY a.rank DESC) FILTER (WHERE a.impact IS NOT NULL))[1], (array_agg(a.level ORDER BY a.rank DESC) FILTER (WHERE a.impact IS NOT NULL))[1],
+        (array_agg(a.verdict ORDER BY a.rank DESC) FILTER (WHERE a.verdict IS NOT NULL AND NOT (a.verdict = 'stop' AND statutory AND a.window_kind IS NULL)))[1], (array_agg(a.decided_by ORDER BY a.rank DESC) FILTER (WHERE a.verdict IS NOT NULL AND NOT (a.verdict = 'stop' AND statutory AND a.window_kind IS NULL)))[1], (array_agg(a.review_on ORDER BY a.rank DESC) FILTER (WHERE a.verdict IS NOT NULL AND NOT (a.verdict = 'stop' AND statutory AND a.window_kind IS NULL)))[1], (array_agg(a.level ORDER BY a.rank DESC) FILTER (WHERE a.verdict IS NOT NULL AND NOT (a.verdict = 'stop' AND statutory AND a.window_kind IS NULL)))[1],
+        (array_agg(a.typed_seconds ORDER BY a.rank DESC) FILTER (WHERE a.typed_seconds IS NOT NULL))[1], (array_agg(a.imported_seconds ORDER BY a.rank DESC) FILTER (WHERE a.imported_seconds IS NOT NULL))[1], (array_agg(a.carried_seconds ORDER BY a.rank DESC) FILTER (WHERE a.carried_seconds IS NOT NULL))[1]
+    FROM (
+        SELECT a.*, COALESCE(NULLIF(concat_ws('+', CASE WHEN a.school_id IS NOT NULL THEN 'school' END, CASE WHEN a.subject_no IS NOT NULL THEN 'subject' END, CASE WHEN a.aspect_no IS NOT NULL THEN 'aspect' END, CASE WHEN a.window_kind IS NOT NULL THEN 'kind' END), ''), 'trust') AS level, (a.school_id IS NOT NULL)::int * 8 + (a.subject_no IS NOT NULL)::int * 4 + (a.aspect_no IS NOT NULL)::int * 2 + (a.window_kind IS NOT NULL)::int AS rank FROM collection_answers a
+        WHERE a.tenant_id = in_tenant AND a.replaced_at IS NULL AND (a.school_id IS NULL OR a.school_id = at_school)
+            AND (a.subject_no IS NULL OR a.subject_no = of_subject) AND (a.aspect_no IS NULL OR a.aspect_no = of_aspect)
+            AND (a.window_kind IS NULL OR a.window_kind = of_kind)
+    ) a
 $$;
 
 CREATE FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) RETURNS TABLE(n integer, by_id uuid, by_reference uuid, by_upn uuid, is_current boolean)
@@ -783,6 +868,16 @@ BEGIN
     PERFORM derive_reach(ARRAY[to_client]);
 END $$;
 
+CREATE FUNCTION public.has_full_term(since date, today date) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT COALESCE(bool_or(since <= t.begins AND t.ends < today), false)
+    FROM generate_series(extract(year FROM since)::int, extract(year FROM today)::int) y (year)
+    CROSS JOIN LATERAL (VALUES
+        (make_date(y.year, 1, 1), make_date(y.year, 4, 15)), (make_date(y.year, 4, 16), make_date(y.year, 8, 31)), (make_date(y.year, 9, 1), make_date(y.year, 12, 31))
+    ) t (begins, ends)
+$$;
+
 CREATE FUNCTION public.hash_identifier(key bytea, identifier text) RETURNS bytea
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'public', 'pg_temp'
@@ -935,6 +1030,97 @@ CREATE FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) RETURN
         WHERE e.tenant_id = q.tenant_id AND e.pupil_id = q.id AND e.school_id = q.school_id ORDER BY e.from_on DESC LIMIT 1
     ) AS spell FROM pupils q WHERE q.tenant_id = in_tenant AND q.id = ANY (of_pupils)) s
     WHERE p.tenant_id = in_tenant AND p.id = s.id AND p.main_spell IS DISTINCT FROM s.spell
+$$;
+
+CREATE FUNCTION public.list_collections() RETURNS TABLE(tenant_id uuid, school_id uuid, subject_no smallint, aspect_no smallint, scheme_id uuid, window_kind text, statutory boolean, purpose text, purpose_level text, audience text, audience_level text, decision text, decision_level text, impact text, impact_level text, verdict text, decided_by text, review_on date, verdict_level text, windows integer, groups integer, groups_never_read integer, entered integer, never_read integer, overwritten integer, unchanged integer, writers integer, typed integer, imported integer, carried integer, typed_seconds integer, imported_seconds integer, carried_seconds integer, reads integer, aggregate_reads integer, sync_reads integer, analytics_reads integer, unknown_kind_reads integer, front_ends integer, not_modified_unknown integer, lost_counts integer, reuse numeric, counted_since timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 500
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH seen AS MATERIALIZED (
+        SELECT DISTINCT s.tenant_id, s.id FROM schools s JOIN reach r ON r.tenant_id = s.tenant_id AND r.school_id = s.id
+        WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND 'collections:read' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+    ), collected AS MATERIALIZED (
+        SELECT p.tenant_id, p.school_id, p.window_no, p.subject_no, p.aspect_no, v.scheme_id, COALESCE(w.template, COALESCE(w.season, CASE WHEN extract(month FROM w.census_on) >= 9 THEN 'autumn' WHEN w.census_on <= make_date(extract(year FROM w.census_on)::int, 4, 15) THEN 'spring' ELSE 'summer' END)) AS kind, w.statutory,
+            w.academic_year, w.census_on, w.purpose, w.audience, w.decision
+        FROM seen s
+        JOIN pins p ON p.tenant_id = s.tenant_id AND p.school_id = s.id
+        JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no AND w.closes_at > now() - interval '13 months'
+        JOIN scheme_versions v ON v.tenant_id = p.tenant_id AND v.no = p.scheme_version_no
+    ), judged AS MATERIALIZED (
+        SELECT j.tenant_id, j.recorded_at_school_id AS school_id, j.window_no, j.subject_no, j.aspect_no, j.client_id,
+            COALESCE(j.actor, j.client_id::text) AS writer,
+            CASE WHEN lower(j.method) IN ('typed', 'imported', 'carried') THEN lower(j.method) END AS how,
+            count(*) AS n, count(*) FILTER (WHERE j.version > 1) AS overwritten, min(j.received_at) AS first_at
+        FROM (SELECT DISTINCT c.tenant_id, c.academic_year, c.window_no FROM collected c) w
+        JOIN judgements j ON j.tenant_id = w.tenant_id AND j.academic_year = w.academic_year AND j.window_no = w.window_no
+        JOIN seen s ON s.tenant_id = j.tenant_id AND s.id = j.recorded_at_school_id
+        WHERE j.status_code IS DISTINCT FROM 'withdrawn'
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    ), kinds AS MATERIALIZED (
+        SELECT k.*, find_client_kind(k.client_id, k.tenant_id, k.school_id) AS kind
+        FROM (SELECT DISTINCT j.client_id, j.tenant_id, j.school_id FROM judged j) k
+    ), entered AS MATERIALIZED (
+        SELECT j.tenant_id, j.school_id, j.window_no, j.subject_no, j.aspect_no, sum(j.n) AS n, sum(j.overwritten) AS overwritten,
+            min(j.first_at) AS first_at, sum(j.n) FILTER (WHERE x.how = 'imported') AS imported, sum(j.n) FILTER (WHERE x.how = 'carried') AS carried
+        FROM judged j JOIN kinds k ON k.client_id = j.client_id AND k.tenant_id = j.tenant_id AND k.school_id = j.school_id
+        CROSS JOIN LATERAL (SELECT COALESCE(j.how, CASE WHEN k.kind IN ('sync', 'analytics') THEN 'imported' ELSE 'typed' END) AS how) x
+        GROUP BY 1, 2, 3, 4, 5
+    ), given AS MATERIALIZED (
+        SELECT c.tenant_id, c.school_id, c.window_no, c.subject_no, c.aspect_no,
+            count(DISTINCT c.client_id) FILTER (WHERE c.kind = 'front-end' AND c.resource IN ('judgements', 'judgementChanges')) AS front_ends,
+            sum(c.number) FILTER (WHERE c.kind = 'front-end' AND c.resource IN ('judgements', 'judgementChanges')) AS reads,
+            sum(c.number) FILTER (WHERE c.kind = 'front-end' AND c.resource NOT IN ('judgements', 'judgementChanges')) AS aggregates,
+            sum(c.number) FILTER (WHERE c.kind = 'sync') AS sync, sum(c.number) FILTER (WHERE c.kind = 'analytics') AS analytics,
+            sum(c.number) FILTER (WHERE c.kind = 'unknown') AS unknown
+        FROM read_counts c JOIN seen s ON s.tenant_id = c.tenant_id AND s.id = c.school_id GROUP BY 1, 2, 3, 4, 5
+    ), resent AS MATERIALIZED (
+        SELECT r.tenant_id, r.school_id, r.window_no, r.subject_no, r.aspect_no, sum(r.unchanged) AS n
+        FROM receipts r JOIN seen s ON s.tenant_id = r.tenant_id AND s.id = r.school_id
+        WHERE r.operation = 'recordJudgements' AND r.unchanged > 0 GROUP BY 1, 2, 3, 4, 5
+    ), types AS (
+        SELECT c.tenant_id, c.school_id, c.subject_no, c.aspect_no, c.scheme_id, c.kind, c.statutory, count(*) AS windows,
+            (array_agg(c.purpose ORDER BY c.census_on DESC, c.window_no DESC))[1] AS purpose,
+            (array_agg(c.audience ORDER BY c.census_on DESC, c.window_no DESC) FILTER (WHERE c.audience IS NOT NULL))[1] AS audience,
+            (array_agg(c.decision ORDER BY c.census_on DESC, c.window_no DESC))[1] AS decision,
+            count(*) FILTER (WHERE e.n > 0) AS groups, count(*) FILTER (WHERE e.n > 0 AND x.is_unread) AS groups_unread,
+            COALESCE(sum(e.n), 0) AS entered, COALESCE(sum(e.n) FILTER (WHERE x.is_unread), 0) AS unread, COALESCE(sum(e.overwritten), 0) AS overwritten,
+            COALESCE(sum(e.imported), 0) AS imported, COALESCE(sum(e.carried), 0) AS carried, COALESCE(sum(t.n), 0) AS unchanged,
+            COALESCE(sum(g.reads), 0) AS reads, COALESCE(sum(g.aggregates), 0) AS aggregates, COALESCE(sum(g.sync), 0) AS sync,
+            COALESCE(sum(g.analytics), 0) AS analytics, COALESCE(sum(g.unknown), 0) AS unknown, COALESCE(max(g.front_ends), 0) AS front_ends,
+            COALESCE(sum(e.n * COALESCE(g.front_ends, 0)), 0) AS reuses, min(e.first_at) AS first_at
+        FROM collected c
+        LEFT JOIN entered e USING (tenant_id, school_id, window_no, subject_no, aspect_no)
+        LEFT JOIN given g USING (tenant_id, school_id, window_no, subject_no, aspect_no)
+        LEFT JOIN resent t USING (tenant_id, school_id, window_no, subject_no, aspect_no)
+        CROSS JOIN LATERAL (
+            SELECT COALESCE(g.front_ends, 0) + COALESCE(g.aggregates, 0) + COALESCE(g.unknown, 0) = 0 AS is_unread
+        ) x
+        GROUP BY 1, 2, 3, 4, 5, 6, 7
+    ), writers AS MATERIALIZED (
+        SELECT c.tenant_id, c.school_id, c.subject_no, c.aspect_no, c.scheme_id, c.kind, count(DISTINCT j.writer) AS n
+        FROM judged j JOIN collected c USING (tenant_id, school_id, window_no, subject_no, aspect_no) GROUP BY 1, 2, 3, 4, 5, 6
+    ), apart AS MATERIALIZED (
+        SELECT s.tenant_id, COALESCE(sum(u.not_modified) FILTER (WHERE u.kind = 'front-end'), 0) AS not_modified, COALESCE(sum(u.lost), 0) AS lost
+        FROM (SELECT DISTINCT seen.tenant_id FROM seen) s
+        LEFT JOIN unknown_reads u ON u.tenant_id IN (s.tenant_id, '00000000-0000-0000-0000-000000000000') GROUP BY 1
+    )
+    SELECT t.tenant_id, t.school_id, t.subject_no, t.aspect_no, t.scheme_id, t.kind, t.statutory,
+        COALESCE(a.purpose, t.purpose), COALESCE(a.purpose_level, CASE WHEN t.purpose IS NOT NULL THEN 'window' END),
+        COALESCE(a.audience, t.audience), COALESCE(a.audience_level, CASE WHEN t.audience IS NOT NULL THEN 'window' END),
+        COALESCE(a.decision, t.decision), COALESCE(a.decision_level, CASE WHEN t.decision IS NOT NULL THEN 'window' END), a.impact, a.impact_level,
+        a.verdict, a.decided_by, a.review_on, a.verdict_level, t.windows::integer, t.groups::integer, t.groups_unread::integer,
+        t.entered::integer, t.unread::integer, t.overwritten::integer, t.unchanged::integer, COALESCE(w.n, 0)::integer,
+        (t.entered - t.imported - t.carried)::integer, t.imported::integer, t.carried::integer,
+        COALESCE(a.typed_seconds, 20)::integer, COALESCE(a.imported_seconds, 1)::integer, COALESCE(a.carried_seconds, 2)::integer,
+        LEAST(t.reads, 2147483647)::integer, LEAST(t.aggregates, 2147483647)::integer, LEAST(t.sync, 2147483647)::integer,
+        LEAST(t.analytics, 2147483647)::integer, LEAST(t.unknown, 2147483647)::integer, t.front_ends::integer,
+        LEAST(p.not_modified, 2147483647)::integer, LEAST(p.lost, 2147483647)::integer,
+        CASE WHEN t.entered > 0 THEN round(t.reuses / t.entered, 2) END, GREATEST(t.first_at, (SELECT b.began_at FROM read_counting b))
+    FROM types t
+    JOIN apart p ON p.tenant_id = t.tenant_id
+    LEFT JOIN writers w ON w.tenant_id = t.tenant_id AND w.school_id = t.school_id AND w.subject_no = t.subject_no AND w.aspect_no = t.aspect_no
+        AND w.scheme_id = t.scheme_id AND w.kind = t.kind
+    CROSS JOIN LATERAL find_collection_answers(t.tenant_id, t.school_id, t.subject_no, t.aspect_no, t.kind, t.statutory) a
 $$;
 
 CREATE FUNCTION public.list_conjunctions(in_tenant uuid) RETURNS TABLE(subject_no smallint, part_no smallint, place integer, slot integer, needed bigint, threshold text, higher_threshold text, weight integer, required boolean, declared boolean)
@@ -1568,7 +1754,7 @@ BEGIN
     FROM windows w
     JOIN collects c ON c.tenant_id = w.tenant_id AND c.window_no = w.no AND c.school_id = w.tenant_id
     CROSS JOIN LATERAL (SELECT newest_version(w.tenant_id, c.scheme_id, w.academic_year) AS no) v
-    WHERE w.tenant_id = NEW.tenant_id AND w.state IN ('planned', 'open') AND v.no IS NOT NULL
+    WHERE w.tenant_id = NEW.tenant_id AND w.state IN ('planned', 'awaiting', 'open') AND v.no IS NOT NULL
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
@@ -1772,6 +1958,20 @@ CREATE FUNCTION public.remove_old_jobs(most integer) RETURNS bigint
         )) RETURNING 1
     )
     SELECT (SELECT count(*) FROM unstaged) + (SELECT count(*) FROM removed)
+$$;
+
+CREATE FUNCTION public.remove_old_read_counts(most integer) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH removed AS (
+        DELETE FROM read_counts
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM read_counts WHERE day <= (now() - interval '13 months')::date LIMIT most)) RETURNING 1
+    ), unknown AS (
+        DELETE FROM unknown_reads
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM unknown_reads WHERE day <= (now() - interval '13 months')::date LIMIT most)) RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM removed) + (SELECT count(*) FROM unknown)
 $$;
 
 CREATE FUNCTION public.remove_old_receipts(most integer) RETURNS bigint
@@ -2183,7 +2383,7 @@ $$;
 CREATE FUNCTION public.window_state(stored text, opens_at timestamp with time zone, closes_at timestamp with time zone, instant timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-    SELECT CASE WHEN stored IN ('closed', 'locked') THEN stored WHEN closes_at <= instant THEN 'closed'
+    SELECT CASE WHEN stored IN ('closed', 'locked') THEN stored WHEN closes_at <= instant THEN 'closed' WHEN stored = 'awaiting' THEN 'planned'
         WHEN stored = 'open' OR opens_at <= instant THEN 'open' ELSE 'planned' END
 $$;
 
@@ -2327,7 +2527,7 @@ CREATE TABLE public.windows (
     changed_at timestamp with time zone,
     CONSTRAINT windows_check CHECK ((closes_at > opens_at)),
     CONSTRAINT windows_check1 CHECK ((accept_until >= closes_at)),
-    CONSTRAINT windows_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'open'::text, 'closed'::text, 'locked'::text])))
+    CONSTRAINT windows_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'awaiting'::text, 'open'::text, 'closed'::text, 'locked'::text])))
 );
 
 ALTER TABLE ONLY public.windows FORCE ROW LEVEL SECURITY;
@@ -2410,6 +2610,80 @@ CREATE TABLE public.codes (
     national_code text,
     source text NOT NULL
 );
+
+CREATE TABLE public.collection_answers (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    school_id uuid,
+    subject_no smallint,
+    aspect_no smallint,
+    window_kind text,
+    purpose text,
+    audience text,
+    decision text,
+    impact text,
+    verdict text,
+    decided_by text,
+    review_on date,
+    typed_seconds smallint,
+    imported_seconds smallint,
+    carried_seconds smallint,
+    client_id uuid NOT NULL,
+    written_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    replaced_at timestamp with time zone,
+    version integer DEFAULT 1 NOT NULL,
+    CONSTRAINT collection_answers_check CHECK ((((verdict IS NULL) = (decided_by IS NULL)) AND ((verdict IS NULL) = (review_on IS NULL)))),
+    CONSTRAINT collection_answers_check1 CHECK (((aspect_no IS NULL) OR (subject_no IS NOT NULL))),
+    CONSTRAINT collection_answers_verdict_check CHECK ((verdict = ANY (ARRAY['keep'::text, 'change'::text, 'stop'::text])))
+);
+
+ALTER TABLE ONLY public.collection_answers FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.collections WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    school_id,
+    subject_no,
+    aspect_no,
+    scheme_id,
+    window_kind,
+    statutory,
+    purpose,
+    purpose_level,
+    audience,
+    audience_level,
+    decision,
+    decision_level,
+    impact,
+    impact_level,
+    verdict,
+    decided_by,
+    review_on,
+    verdict_level,
+    windows,
+    groups,
+    groups_never_read,
+    entered,
+    never_read,
+    overwritten,
+    unchanged,
+    writers,
+    typed,
+    imported,
+    carried,
+    typed_seconds,
+    imported_seconds,
+    carried_seconds,
+    reads,
+    aggregate_reads,
+    sync_reads,
+    analytics_reads,
+    unknown_kind_reads,
+    front_ends,
+    not_modified_unknown,
+    lost_counts,
+    reuse,
+    counted_since
+   FROM public.list_collections() c(tenant_id, school_id, subject_no, aspect_no, scheme_id, window_kind, statutory, purpose, purpose_level, audience, audience_level, decision, decision_level, impact, impact_level, verdict, decided_by, review_on, verdict_level, windows, groups, groups_never_read, entered, never_read, overwritten, unchanged, writers, typed, imported, carried, typed_seconds, imported_seconds, carried_seconds, reads, aggregate_reads, sync_reads, analytics_reads, unknown_kind_reads, front_ends, not_modified_unknown, lost_counts, reuse, counted_since);
 
 CREATE TABLE public.collects (
     tenant_id uuid NOT NULL,
@@ -3390,6 +3664,28 @@ CREATE TABLE public.pupil_rolls (
 
 ALTER TABLE ONLY public.pupil_rolls FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.read_counting (
+    only_row boolean DEFAULT true NOT NULL,
+    began_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT read_counting_only_row_check CHECK (only_row)
+);
+
+CREATE TABLE public.read_counts (
+    tenant_id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    window_no smallint NOT NULL,
+    subject_no smallint NOT NULL,
+    aspect_no smallint NOT NULL,
+    client_id uuid NOT NULL,
+    resource text NOT NULL,
+    kind text NOT NULL,
+    day date NOT NULL,
+    number bigint NOT NULL,
+    CONSTRAINT read_counts_kind_check CHECK ((kind = ANY (ARRAY['front-end'::text, 'sync'::text, 'analytics'::text, 'unknown'::text])))
+);
+
+ALTER TABLE ONLY public.read_counts FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.receipts (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -3917,6 +4213,18 @@ CREATE TABLE public.totals (
 
 ALTER TABLE ONLY public.totals FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.unknown_reads (
+    tenant_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    kind text NOT NULL,
+    day date NOT NULL,
+    not_modified bigint NOT NULL,
+    lost bigint NOT NULL,
+    CONSTRAINT unknown_reads_kind_check CHECK ((kind = ANY (ARRAY['front-end'::text, 'sync'::text, 'analytics'::text, 'unknown'::text])))
+);
+
+ALTER TABLE ONLY public.unknown_reads FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.upns (
     tenant_id uuid NOT NULL,
     upn text NOT NULL,
@@ -4069,6 +4377,9 @@ ALTER TABLE ONLY public.clients
 ALTER TABLE ONLY public.codes
     ADD CONSTRAINT codes_pkey PRIMARY KEY (list, no);
 
+ALTER TABLE ONLY public.collection_answers
+    ADD CONSTRAINT collection_answers_pkey PRIMARY KEY (tenant_id, id);
+
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_pkey PRIMARY KEY (tenant_id, window_no, subject_no, aspect_no, school_id);
 
@@ -4204,6 +4515,12 @@ ALTER TABLE ONLY public.pupils
 ALTER TABLE ONLY public.reach
     ADD CONSTRAINT reach_pkey PRIMARY KEY (client_id, tenant_id, school_id, grant_id);
 
+ALTER TABLE ONLY public.read_counting
+    ADD CONSTRAINT read_counting_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.read_counts
+    ADD CONSTRAINT read_counts_pkey PRIMARY KEY (tenant_id, school_id, window_no, subject_no, aspect_no, client_id, resource, kind, day);
+
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_pkey PRIMARY KEY (tenant_id, id);
 
@@ -4297,6 +4614,9 @@ ALTER TABLE ONLY public.trusts
 ALTER TABLE ONLY public.trusts
     ADD CONSTRAINT trusts_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.unknown_reads
+    ADD CONSTRAINT unknown_reads_pkey PRIMARY KEY (tenant_id, client_id, kind, day);
+
 ALTER TABLE ONLY public.upns
     ADD CONSTRAINT upns_pkey PRIMARY KEY (tenant_id, upn);
 
@@ -4323,6 +4643,10 @@ CREATE INDEX calendar_links_by_hash ON public.calendar_links USING btree (sha256
 CREATE INDEX calendar_links_by_id ON public.calendar_links USING btree (id);
 
 CREATE UNIQUE INDEX clients_by_name ON public.clients USING btree (of_tenant, display_name) WHERE (revoked_at IS NULL);
+
+CREATE INDEX collection_answers_by_id ON public.collection_answers USING btree (id);
+
+CREATE UNIQUE INDEX collection_answers_current ON public.collection_answers USING btree (tenant_id, COALESCE(school_id, tenant_id), COALESCE((subject_no)::integer, '-1'::integer), COALESCE((aspect_no)::integer, '-1'::integer), COALESCE(window_kind, ''::text)) WHERE (replaced_at IS NULL);
 
 CREATE INDEX common_scales_by_id ON public.common_scales USING btree (id);
 
@@ -4409,6 +4733,10 @@ CREATE INDEX pupils_of_tenant_by_name ON public.pupils USING btree (tenant_id, s
 CREATE INDEX pupils_of_tenant_by_preferred_name ON public.pupils USING btree (tenant_id, preferred_surname_key, preferred_forename_key, id);
 
 CREATE INDEX reach_by_school ON public.reach USING btree (client_id, school_id);
+
+CREATE INDEX read_counts_by_day ON public.read_counts USING btree (day);
+
+CREATE INDEX read_counts_by_window ON public.read_counts USING btree (tenant_id, window_no);
 
 CREATE INDEX receipts_by_line ON public.receipts USING btree (tenant_id, school_id, window_no, subject_no, aspect_no, received_at);
 
@@ -4531,6 +4859,9 @@ ALTER TABLE ONLY public.characteristics
 
 ALTER TABLE ONLY public.client_secrets
     ADD CONSTRAINT client_secrets_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.collection_answers
+    ADD CONSTRAINT collection_answers_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
 ALTER TABLE ONLY public.collects
     ADD CONSTRAINT collects_tenant_id_scheme_id_fkey FOREIGN KEY (tenant_id, scheme_id) REFERENCES public.schemes(tenant_id, id);
@@ -4658,6 +4989,9 @@ ALTER TABLE ONLY public.pupils
 ALTER TABLE ONLY public.reach
     ADD CONSTRAINT reach_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.read_counts
+    ADD CONSTRAINT read_counts_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -4700,6 +5034,8 @@ ALTER TABLE public.cells ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.characteristic_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.characteristics ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.collection_answers ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.collects ENABLE ROW LEVEL SECURITY;
 
@@ -4758,6 +5094,8 @@ CREATE POLICY maintenance ON public.cells TO markonce_owner, markonce_operator U
 CREATE POLICY maintenance ON public.characteristic_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.characteristics TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.collection_answers TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.collects TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -4825,6 +5163,8 @@ CREATE POLICY maintenance ON public.pupils TO markonce_owner, markonce_operator 
 
 CREATE POLICY maintenance ON public.reach TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.read_counts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.receipts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.record_changes TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -4856,6 +5196,8 @@ CREATE POLICY maintenance ON public.tenant_versions TO markonce_owner, markonce_
 CREATE POLICY maintenance ON public.tenants TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.totals TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.unknown_reads TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.upns TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -4918,6 +5260,10 @@ CREATE POLICY reached ON public.characteristics TO markonce_app USING (((EXISTS 
    FROM (public.shared_pupils s
      JOIN public.reach r ON (((r.tenant_id = s.tenant_id) AND (r.school_id = s.school_id) AND r.sees_pupils)))
   WHERE ((s.tenant_id = characteristics.tenant_id) AND (s.pupil_id = characteristics.pupil_id))))));
+
+CREATE POLICY reached ON public.collection_answers TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = collection_answers.tenant_id))));
 
 CREATE POLICY reached ON public.collects TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -5118,6 +5464,8 @@ CREATE POLICY reached ON public.windows TO markonce_app USING ((EXISTS ( SELECT 
    FROM public.reach r
   WHERE (r.tenant_id = windows.tenant_id))));
 
+ALTER TABLE public.read_counts ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.receipts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.record_changes ENABLE ROW LEVEL SECURITY;
@@ -5149,6 +5497,8 @@ ALTER TABLE public.tenant_versions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.totals ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.unknown_reads ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.upns ENABLE ROW LEVEL SECURITY;
 
@@ -5218,9 +5568,17 @@ REVOKE ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid
 GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.count_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.count_pooled_reads(on_day date, clients uuid[], at_schools uuid[], window_codes text[], subject_codes text[], numbers bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_pooled_reads(on_day date, clients uuid[], at_schools uuid[], window_codes text[], subject_codes text[], numbers bigint[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.count_pooled_reads(on_day date, clients uuid[], at_schools uuid[], window_codes text[], subject_codes text[], numbers bigint[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.count_readiness(in_tenant uuid, in_year smallint, on_day date, at_instant timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_readiness(in_tenant uuid, in_year smallint, on_day date, at_instant timestamp with time zone) TO markonce_app;
 GRANT ALL ON FUNCTION public.count_readiness(in_tenant uuid, in_year smallint, on_day date, at_instant timestamp with time zone) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.count_reads(on_day date, clients uuid[], tenants uuid[], at_schools uuid[], windows_nos smallint[], subject_nos smallint[], aspect_nos smallint[], resources text[], numbers bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_reads(on_day date, clients uuid[], tenants uuid[], at_schools uuid[], windows_nos smallint[], subject_nos smallint[], aspect_nos smallint[], resources text[], numbers bigint[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.count_reads(on_day date, clients uuid[], tenants uuid[], at_schools uuid[], windows_nos smallint[], subject_nos smallint[], aspect_nos smallint[], resources text[], numbers bigint[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.count_staged_bytes() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_app;
@@ -5229,6 +5587,10 @@ GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_operator;
 REVOKE ALL ON FUNCTION public.count_transitions(in_tenant uuid, from_window smallint, to_window smallint, of_subject smallint, of_aspect smallint, of_schools uuid[], on_day date, known_before timestamp with time zone, by_method text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_transitions(in_tenant uuid, from_window smallint, to_window smallint, of_subject smallint, of_aspect smallint, of_schools uuid[], on_day date, known_before timestamp with time zone, by_method text) TO markonce_app;
 GRANT ALL ON FUNCTION public.count_transitions(in_tenant uuid, from_window smallint, to_window smallint, of_subject smallint, of_aspect smallint, of_schools uuid[], on_day date, known_before timestamp with time zone, by_method text) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modified bigint[], lost bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modified bigint[], lost bigint[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modified bigint[], lost bigint[]) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) TO markonce_app;
@@ -5250,6 +5612,12 @@ GRANT ALL ON FUNCTION public.extend_grant(of_grant uuid, until timestamp with ti
 REVOKE ALL ON FUNCTION public.find_calendar_link(of_hash bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_calendar_link(of_hash bytea) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_calendar_link(of_hash bytea) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.find_client_kind(of_client uuid, in_tenant uuid, at_school uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.find_collection_answers(in_tenant uuid, at_school uuid, of_subject smallint, of_aspect smallint, of_kind text, statutory boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_collection_answers(in_tenant uuid, at_school uuid, of_subject smallint, of_aspect smallint, of_kind text, statutory boolean) TO markonce_app;
+GRANT ALL ON FUNCTION public.find_collection_answers(in_tenant uuid, at_school uuid, of_subject smallint, of_aspect smallint, of_kind text, statutory boolean) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_key_owners(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], numbers text[]) TO markonce_app;
@@ -5290,6 +5658,10 @@ REVOKE ALL ON FUNCTION public.follow_spells() FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.give_grant(new_id uuid, to_client uuid, on_tenant uuid, on_school uuid, with_scopes text[], purpose_is text, kind_is text, agreement text, approver text, until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.give_grant(new_id uuid, to_client uuid, on_tenant uuid, on_school uuid, with_scopes text[], purpose_is text, kind_is text, agreement text, approver text, until timestamp with time zone) TO markonce_app;
 
+REVOKE ALL ON FUNCTION public.has_full_term(since date, today date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.has_full_term(since date, today date) TO markonce_app;
+GRANT ALL ON FUNCTION public.has_full_term(since date, today date) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.hash_identifier(key bytea, identifier text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.holds_at(of_client uuid, at_tenant uuid, at_school uuid, needed text[], until timestamp with time zone) FROM PUBLIC;
@@ -5311,6 +5683,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_operator;
 REVOKE ALL ON FUNCTION public.is_maintained(s public.schools) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.keep_main_spells(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.list_collections() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_collections() TO markonce_app;
+GRANT ALL ON FUNCTION public.list_collections() TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.list_conjunctions(in_tenant uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_conjunctions(in_tenant uuid) TO markonce_app;
@@ -5439,6 +5815,10 @@ REVOKE ALL ON FUNCTION public.remove_old_jobs(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_old_jobs(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_old_jobs(most integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.remove_old_read_counts(most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.remove_old_read_counts(most integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.remove_old_read_counts(most integer) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.remove_old_receipts(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_old_receipts(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_old_receipts(most integer) TO markonce_operator;
@@ -5539,6 +5919,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.client_secrets TO markonce_ope
 
 GRANT SELECT ON TABLE public.codes TO markonce_app;
 GRANT SELECT ON TABLE public.codes TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collection_answers TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collection_answers TO markonce_operator;
+
+GRANT SELECT ON TABLE public.collections TO markonce_app;
+GRANT SELECT ON TABLE public.collections TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.collects TO markonce_operator;
@@ -5683,6 +6069,10 @@ GRANT SELECT ON TABLE public.pupil_groups TO markonce_operator;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pupil_rolls TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pupil_rolls TO markonce_operator;
 
+GRANT SELECT,UPDATE ON TABLE public.read_counting TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE ON TABLE public.read_counts TO markonce_operator;
+
 GRANT SELECT,INSERT ON TABLE public.receipts TO markonce_app;
 GRANT SELECT,INSERT,DELETE ON TABLE public.receipts TO markonce_operator;
 
@@ -5757,6 +6147,8 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO markonce_operator;
 
 GRANT SELECT ON TABLE public.totals TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.totals TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE ON TABLE public.unknown_reads TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.upns TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.upns TO markonce_operator;

@@ -16,6 +16,8 @@ from domain.assessment.change_subject import (
 )
 from domain.assessment.change_window import delete_window, update_window
 from domain.assessment.code_lists import CODES
+from domain.assessment.collection_answers import COLLECTION_ANSWERS
+from domain.assessment.collections import COLLECTIONS
 from domain.assessment.common_scales import COMMON_SCALES, CROSSWALK_GRADES, CROSSWALKS
 from domain.assessment.conjunctions import CONJUNCTION_PARTS
 from domain.assessment.create_scale import create_common_scale, create_crosswalk
@@ -30,6 +32,7 @@ from domain.assessment.lock_target import lock_target, unlock_target
 from domain.assessment.merge_pupil import merge_pupil
 from domain.assessment.open_close_window import close_window, lock_window, open_window, reopen_window, repin_window, unlock_window
 from domain.assessment.receipts import RECEIPTS
+from domain.assessment.record_collection_answer import record_collection_answer
 from domain.assessment.record_judgements import record_judgements
 from domain.assessment.record_targets import record_targets
 from domain.assessment.returns import RETURNS
@@ -54,6 +57,7 @@ from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
 from domain.jobs.job import CLEANUP as OLD_JOBS
+from domain.read.read_counts import CLEANUP as OLD_READ_COUNTS
 from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
 from domain.roster.change_school import update_school
@@ -112,6 +116,8 @@ RESOURCES = link_resources(
         TARGET_OUTCOMES,
         RECEIPTS,
         RETURNS,
+        COLLECTIONS,
+        COLLECTION_ANSWERS,
         DATA_ISSUES,
         DISCOUNTS,
         PLANNED_ROLLS,
@@ -159,6 +165,7 @@ COMMANDS = {
         create_trust_calendar_link,
         create_school_calendar_link,
         revoke_calendar_link,
+        record_collection_answer,
         create_window_discount,
         withdraw_discount,
         repin_window,
@@ -191,5 +198,14 @@ LEDGER: dict[str, Handler] = {
 }
 """What applies each kind of entry of the ledger again."""
 
-CLEANUP = (*OLD_JOBS, *IDEMPOTENCY_KEYS, *OLD_RECEIPTS, *OLD_DATA_ISSUES, *ASSERTIONS, *CLIENT_SECRETS, *SIGNING_KEYS)
+CLEANUP = (
+    *OLD_JOBS,
+    *IDEMPOTENCY_KEYS,
+    *OLD_RECEIPTS,
+    *OLD_READ_COUNTS,
+    *OLD_DATA_ISSUES,
+    *ASSERTIONS,
+    *CLIENT_SECRETS,
+    *SIGNING_KEYS,
+)
 """What `tidy` removes."""

@@ -14,7 +14,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import Progress
 
-from api.demo import assessment_data, school_data, window_data
+from api.demo import assessment_data, collection_data, school_data, window_data
 from api.demo.files import DemoSecrets
 from api.demo.story import Story
 from domain import COMMANDS, RESOURCES
@@ -39,7 +39,7 @@ GRANTS = {
     ],
     MANAGER: [
         f"{_TRUST}{_REGISTER}schools:write,pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,judgements:read,aggregates:read,aggregates:internal,"
-        "clients:write,grants:write"
+        "collections:read,collections:write,clients:write,grants:write"
     ],
     "partner-app": [
         f"{_TRUST}{_REGISTER}pupils:read,pupils:name,groups:read,windows:read,schemes:read,judgements:read,judgements:write,targets:read"
@@ -57,6 +57,8 @@ PURPOSES = {
     OPERATOR: "runs the installation",
 }
 """What each client is for, as the README says it."""
+KINDS: dict[str, grants.Kind] = {VENDOR: "sync", MANAGER: "front-end", "partner-app": "front-end", "trust-portal": "front-end"}
+"""What each client does with the data."""
 
 
 async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecrets, console: Console) -> dict[str, Any]:
@@ -114,7 +116,9 @@ async def register_clients(connection: Connection, demo_secrets: DemoSecrets, na
             assert secret is not None
             for text in GRANTS[name]:
                 request = grants.parse_grant(text)
-                await grants.approve_grant(connection, client_id, request, purpose="demonstration", approved_by=school_data.TRUST)
+                await grants.approve_grant(
+                    connection, client_id, request, purpose="demonstration", approved_by=school_data.TRUST, kind=KINDS.get(name)
+                )
         elif demo_secrets.clients.get(name, ("", ""))[0] != str(client.id):
             client_id, secret = client.id, await clients.rotate_secret(connection, client.id)
         else:
@@ -170,6 +174,8 @@ class Seed:
         await self._perform_all("Judgements", self.vendor, "record_judgements", judgements)
         await self._perform_all("Targets", self.vendor, "record_targets", assessment_data.make_targets(everybody, story, now))
         await self._stop_accepting()
+        answers = collection_data.make_collection_answers(clock.read_today())
+        await self._perform_all("Audit", self.manager, "record_collection_answer", answers)
 
     async def keep_open(self) -> None:
         """Reopens the window that closed last where no other is open: a demonstration that is started again weeks later goes on."""

@@ -1,7 +1,7 @@
 """The context of one operation, which Strawberry passes to every resolver, and the functions that commands and function fields call with it."""
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -19,6 +19,8 @@ from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.ids import parse_id
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, read_job
 from domain.read.cursors import Cursors
+from domain.read.groups_read import GroupsRead
+from domain.read.read_counts import ReadCounts
 from domain.store.database import Database
 from domain.support.lru import Lru
 from domain.support.slices import run_in_slices
@@ -56,6 +58,15 @@ class OperationContext:
     response_cache: Lru[bytes, Answer]
     writes: WritesTogether
     charge: Charge = charge_nobody
+    read_counts: ReadCounts = field(default_factory=ReadCounts)
+    groups: list[GroupsRead] = field(default_factory=list)
+    """The groups of collected values in what was executed; they are counted once the operation has succeeded."""
+
+    def count_reads(self, groups: Iterable[GroupsRead | None]) -> None:
+        """Counts that the client is given these groups."""
+        for each in groups:
+            if each is not None:
+                self.read_counts.count(self.caller.client_id, each)
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:
@@ -100,6 +111,8 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
     except PartlyRead as problem:
         raise await add_unknown_names(context.database, context.caller, problem) from None
     page = await read_aggregates(context.database, context.caller, context.cursors, query)
+    if page.groups is not None:
+        context.groups.append(page.groups)
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     return {
@@ -127,6 +140,8 @@ async def _read_transitions(context: OperationContext, arguments: Mapping[str, A
         for element in (value if isinstance(value, list) else [value])
     ]
     page = await read_transitions(context.database, context.caller, context.cursors, read_transition_query(pairs))
+    if page.groups_read is not None:
+        context.groups.append(page.groups_read)
     return msgspec.to_builtins(page)
 
 

@@ -81,6 +81,7 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             state.response_cache,
             state.writes,
             get_context(request.scope).charge,
+            state.read_counts,
         )
 
     def encode_json(self, data: object) -> str:

@@ -36,7 +36,7 @@ from domain.read.checks import FUNCTION_VALUES, check_cost, check_scopes
 from domain.read.known_codes import iterate_pages
 from domain.read.natural_keys import find_row_id
 from domain.read.partly_read import add_unknown_codes
-from domain.read.prepared import read
+from domain.read.prepared import read_result
 from domain.read.query import Query
 from domain.roster.merged_pupils import list_pupil_ids, refuse_merged
 from domain.support.slices import run_in_thread
@@ -174,7 +174,7 @@ class OperationExtension(SchemaExtension):
             raise BadRequest("Introspection is switched off here.", code="introspection-off", issues=(issue,))
         state.ready = dict.fromkeys(roots, msgspec.Raw(b"null"))
         if queries:
-            bodies = await read(
+            bodies, _, groups = await read_result(
                 list(queries.values()),
                 context.database,
                 context.caller.client_id,
@@ -183,6 +183,8 @@ class OperationExtension(SchemaExtension):
                 context.caller.scopes,
             )
             await refuse_merged(context.database, context.caller, list_pupil_ids(list(queries.values())), (), bodies)
+            if groups is not None:
+                context.groups.append(groups)
             state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(queries, bodies, strict=True)}
         if executed.isdisjoint(names.values()):
             self._set_result(state, names)

@@ -24,6 +24,7 @@ from api.graphql.query import Reader
 from api.http.answer import SEPARATOR, Headers, answer, make_key
 from domain.declare.errors import BadRequest, Forbidden
 from domain.read.checks import FUNCTION_VALUES, check_cost, check_scopes
+from domain.read.groups_read import GroupsRead, join_groups
 from domain.read.prepared import REACH_VERSION, PreparedQuery
 from domain.read.query import ParameterText, Query
 from domain.roster.merged_pupils import PupilIdsOfRead, list_pupil_ids, refuse_merged
@@ -80,12 +81,14 @@ async def answer_by_plan(
         context.charge(values=plan.values)
         caller_key = b"" if plan.prepared is None else context.caller.cache_key
         cache_key = _make_response_key(caller_key, source, operation.definition, variables)
-        run = None if plan.between else partial(_encode_data, execute)
+        run = None if plan.between else partial(_encode_data, context, execute)
         try:
             if plan.prepared is None:
-                body = introspections.get(cache_key) or introspections.put(cache_key, (await _encode_data(execute))[0])
+                body = introspections.get(cache_key) or introspections.put(cache_key, (await _encode_data(context, execute))[0])
+                groups = None
             else:
-                body = (await answer(context, context.caller, cache_key, plan.prepared, texts, run)).body
+                found = await answer(context, context.caller, cache_key, plan.prepared, texts, run)
+                body, groups = found.body, found.groups
         except _OperationFailed as failure:
             return failure.result
         if plan.between:
@@ -93,6 +96,8 @@ async def answer_by_plan(
             await refuse_merged(context.database, context.caller, plan.pupil_ids, texts, bodies)
             pieces = zip(plan.between, bodies, strict=False)
             body = b"".join([*(before + (text or b"null") for before, text in pieces), plan.between[-1]])
+        if groups is not None:
+            context.read_counts.count(context.caller.client_id, groups)
         data: Any = msgspec.Raw(body)
         return ExecutionResult(data, None, {"values": plan.values})
     return None
@@ -111,11 +116,13 @@ class _OperationFailed(Exception):
         self.result = result
 
 
-async def _encode_data(execute: Callable[[], Awaitable[ExecutionResult]]) -> tuple[bytes, Headers]:
+async def _encode_data(
+    context: OperationContext, execute: Callable[[], Awaitable[ExecutionResult]]
+) -> tuple[bytes, Headers, GroupsRead | None]:
     result = await execute()
     if result.errors or result.data is None:
         raise _OperationFailed(result)
-    return msgspec.json.encode(result.data), ()
+    return msgspec.json.encode(result.data), (), join_groups(context.groups)
 
 
 def _make_plan(

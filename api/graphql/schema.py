@@ -223,7 +223,10 @@ class Schema(strawberry.Schema):
             return ExecutionResult(None, [describe_error(error, context.base_url)])
         if result is not None:
             return result
+        context.groups.clear()
         result = await execute()
+        if not result.errors:
+            context.count_reads(context.groups)
         return (
             MutationResult(result.data, result.errors, result.extensions, state.commands, state.replayed)
             if state.commands

@@ -17,6 +17,7 @@ from api.http.response import HeaderField, JsonResponse
 from domain.access.caller import Caller
 from domain.declare.errors import NotFound
 from domain.read.cursors import Cursors
+from domain.read.groups_read import GroupsRead
 from domain.read.prepared import PreparedQuery
 from domain.store.database import Database
 from domain.support.lru import Lru
@@ -24,20 +25,23 @@ from domain.support.lru import Lru
 SEPARATOR = b"\x00"
 """Separates the bodies of several queries: no JSON text contains this byte."""
 Headers = tuple[HeaderField, ...]
-Run = Callable[[], Awaitable[tuple[bytes, Headers]]]
-"""Makes the body of an answer, and the header fields that belong to it."""
+Run = Callable[[], Awaitable[tuple[bytes, Headers, GroupsRead | None]]]
+"""Makes the body of an answer, the header fields that belong to it, and the groups of collected values that it holds."""
 
 
 class Answer(NamedTuple):
-    """The body of a read, its header fields, and the version of the data it was made from, if that has one.
+    """The body of a read, its header fields, the version of the data it was made from, if that has one, and the groups of
+    collected values that it holds, if it holds any.
 
-    `current_tag` is the entity tag in If-None-Match that is current. The body is empty then.
+    `current_tag` is the entity tag in If-None-Match that is current. The body is empty then, and the groups are those of the body that the
+    client has, if that is cached.
     """
 
     body: bytes
     headers: Headers = ()
     version: bytes | None = None
     current_tag: str | None = None
+    groups: GroupsRead | None = None
 
 
 class ReadServices(Protocol):
@@ -58,7 +62,8 @@ def make_response_cache(limit: int) -> Lru[bytes, Answer]:
 
 def _weigh(key: bytes, answer: Answer) -> int:
     headers = sum(150 + len(name) + len(value) for name, value in answer.headers)
-    return 200 + len(key) + len(answer.version or b"") + len(answer.body) + headers
+    groups = 0 if answer.groups is None else answer.groups.weight
+    return 200 + len(key) + len(answer.version or b"") + len(answer.body) + headers + groups
 
 
 def make_key(*parts: bytes) -> bytes:
@@ -90,14 +95,16 @@ async def answer(
         version = await query.read_version(services.database, caller.client_id, services.cursors, snapshot, texts, cached_version)
         if version is not None:
             if if_none_match is not None and (tag := match_etag(make_etag(version, key), if_none_match)) is not None:
-                return Answer(b"", version=version, current_tag=tag)
+                groups = cached.groups if cached is not None and cached_version == version else None
+                return Answer(b"", version=version, current_tag=tag, groups=groups)
             if cached is not None and cached_version == version:
                 return cached
     if run is None:
-        bodies, version = await query.read(services.database, caller.client_id, services.cursors, snapshot, texts)
-        made = Answer(SEPARATOR.join(body or b"" for body in bodies), (), version)
+        bodies, version, groups = await query.read(services.database, caller.client_id, services.cursors, snapshot, texts)
+        made = Answer(SEPARATOR.join(body or b"" for body in bodies), (), version, groups=groups)
     else:
-        made = Answer(*await run(), version)
+        body, headers, groups = await run()
+        made = Answer(body, headers, version, groups=groups)
     if version is not None:
         services.response_cache.put(key, made)
     return made
@@ -124,10 +131,22 @@ async def respond_conditionally(
     found = await answer(request.app.state, caller, key, query, texts, run, if_none_match)
     if found.current_tag is not None:
         get_context(scope).charge(values=0)  # nothing that was asked for is read or sent
+        if found.groups is not None:
+            count_read(request, caller, found.groups)
+        elif (query.holds_groups or run is not None) and request.method != "HEAD":
+            request.app.state.read_counts.count_not_modified(caller.client_id)
         return make_not_modified(found.current_tag)
     if not found.body:
         raise NotFound()
     response = await make_response(found)
+    if found.groups is not None:
+        count_read(request, caller, found.groups)
     if version := found.version or (response.version and found.body):
         response.set_etag(make_etag(version, key))
     return response if if_none_match is None else or_not_modified(response, if_none_match)
+
+
+def count_read(request: Request, caller: Caller, groups: GroupsRead) -> None:
+    """Counts that the client of a request has a body that holds these groups. HEAD asks for none."""
+    if request.method != "HEAD":
+        request.app.state.read_counts.count(caller.client_id, groups)

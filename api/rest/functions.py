@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.http.answer import Answer, Headers, respond_conditionally
+from api.http.answer import Answer, Headers, count_read, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import read_files
 from api.http.context import get_context
@@ -26,6 +26,7 @@ from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.value_types import ValueType
 from domain.read.checks import FUNCTION_VALUES
+from domain.read.groups_read import GroupsRead
 from domain.read.prepared import REACH_VERSION
 from domain.roster.gias.command import import_gias, require_import_scope
 from domain.support.slices import run_in_slices
@@ -47,8 +48,8 @@ async def _respond_with_aggregates(answer: Answer) -> JsonResponse:
     return JsonResponse(answer.body, *answer.headers[1:], kind=answer.headers[0])
 
 
-async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, Headers]:
-    """The body and its header fields, the first of which is the media type."""
+async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, Headers, GroupsRead | None]:
+    """The body, its header fields, the first of which is the media type, and the groups that it pools."""
     state = request.app.state
     as_csv, shape, issues = csv.read_format(request)
     try:
@@ -63,8 +64,8 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, He
     if as_csv:
         write = csv.write_wide_table if shape == "wide" else csv.write_long_table
         mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
-        return mark + await run_in_slices(write(page, query)), (csv.CSV, *csv.make_file_headers("aggregates"), *link)
-    return msgspec.json.encode(page), (JSON, *link)
+        return mark + await run_in_slices(write(page, query)), (csv.CSV, *csv.make_file_headers("aggregates"), *link), page.groups
+    return msgspec.json.encode(page), (JSON, *link), page.groups
 
 
 async def get_stored_answers(request: Request) -> Response:
@@ -92,6 +93,8 @@ async def get_transitions(request: Request) -> Response:
     as_csv, _, issues = csv.read_format(request)
     page = await read_transitions(state.database, caller, state.cursors, read_transition_query(pairs, issues))
     response = _make_private_response(page)
+    if page.groups_read is not None:
+        count_read(request, caller, page.groups_read)
     if as_csv:
         mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
         response = JsonResponse(

@@ -9,7 +9,7 @@ from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.http.answer import Answer, respond_conditionally
+from api.http.answer import Answer, count_read, respond_conditionally
 from api.http.auth import authenticate
 from api.http.body import Handler, read_json
 from api.http.context import get_context
@@ -150,9 +150,12 @@ def lookup_handler(resource: Resource) -> Handler:
             raise await add_unknown_codes(problem, state.database, caller, state.cursors) from None
         plan = _plan_list(query, query, caller, False)
         get_context(request.scope).charge(values=plan.values)
-        (body,), _ = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
+        (body,), _, groups = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
         await refuse_merged(state.database, caller, plan.pupil_ids, (), [body])
-        return await _respond_with_list(request, plan, Answer(body or b""))
+        response = await _respond_with_list(request, plan, Answer(body or b""))
+        if groups is not None:
+            count_read(request, caller, groups)
+        return response
 
     return handle
 

@@ -15,6 +15,7 @@ from starlette.types import Scope
 from api.http.body import Handler
 from api.http.deprecation import deprecate
 from api.rest.calendars import get_calendar, get_linked_calendar
+from api.rest.collection_summaries import get_collection_summary
 from api.rest.functions import get_aggregates, get_me, get_readiness, get_stored_answers, get_transitions, import_register
 from api.rest.jobs import get_job
 from api.rest.read import link_handler, list_handler, lookup_handler, row_handler
@@ -67,6 +68,8 @@ class Function(Enum):
     TRUST_CALENDAR = auto()
     SCHOOL_CALENDAR = auto()
     LINKED_CALENDAR = auto()
+    TRUST_COLLECTION_SUMMARY = auto()
+    SCHOOL_COLLECTION_SUMMARY = auto()
 
 
 RestOperation: TypeAlias = ReadList | ReadRow | ReadLinkedList | ReadLookup | Function | Command
@@ -110,6 +113,9 @@ def _make_endpoints() -> Iterator[RestEndpoint]:
     yield RestEndpoint("GET", "/v1/jobs/{id}", Function.JOB, get_job)
     yield RestEndpoint("GET", "/v1/trusts/{id}/calendar", Function.TRUST_CALENDAR, get_calendar("trust"))
     yield RestEndpoint("GET", "/v1/schools/{id}/calendar", Function.SCHOOL_CALENDAR, get_calendar("school"))
+    summaries = {"trust": Function.TRUST_COLLECTION_SUMMARY, "school": Function.SCHOOL_COLLECTION_SUMMARY}
+    for noun, function in summaries.items():
+        yield RestEndpoint("GET", f"/v1/{noun}s/{{id}}/collection-summary", function, get_collection_summary(noun))
     yield RestEndpoint("GET", "/v1/calendars/{secret}", Function.LINKED_CALENDAR, get_linked_calendar)
     yield RestEndpoint("POST", "/v1/imports/gias", Function.IMPORT, import_register)
     for command in COMMANDS.values():

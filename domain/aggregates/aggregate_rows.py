@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from domain.aggregates.disclosure import Reason
 from domain.declare.inputs import Output, describe
+from domain.read.groups_read import GroupsRead
 
 Status = Literal["c", "z", "x"]
 """Why figures are null: c suppressed, z not applicable, x not available."""
@@ -155,3 +156,9 @@ class AggregatePage(Output, kw_only=True, dict=True):
     def cursors(self) -> list[str]:
         """A cursor for each row. They are no part of the JSON, since only GraphQL shows them."""
         return list(vars(self)["cursors"])
+
+    @property
+    def groups(self) -> GroupsRead | None:
+        """The groups of collected values that the rows pool, which are no part of the JSON either."""
+        groups: GroupsRead | None = vars(self)["groups"]
+        return groups

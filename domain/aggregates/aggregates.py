@@ -52,6 +52,7 @@ from domain.access.standing import check_standing
 from domain.aggregates.aggregate_rows import (
     AggregateBasis,
     AggregatePage,
+    AggregateRow,
     AggregateScale,
     Coverage,
     ExcludedSchool,
@@ -80,6 +81,7 @@ from domain.declare.errors import BadRequest, Forbidden, Invalid, Issue, PartlyR
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
+from domain.read.groups_read import GroupsRead, PooledSchools
 from domain.store.database import Database
 from domain.support import clock
 from domain.support.suggestions import Suggestions
@@ -179,7 +181,19 @@ def _make_page(
     coverage = Coverage(schools=len(result.schools), contributing=len(result.schools) - len(excluded))
     page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage, basis=_describe_basis(query, result))
     vars(page)["cursors"] = cursors
+    vars(page)["groups"] = _find_groups(
+        query, rows, [school.id for school in result.schools], {each.school_id for each in excluded}
+    )
     return page
+
+
+def _find_groups(query: AggregateQuery, rows: list[AggregateRow], schools: list[str], excluded: set[str]) -> GroupsRead | None:
+    """Returns the groups of collected values that the rows of a page pool. Of a conjunction they are those of its parts."""
+    pooled = [school for school in schools if school not in excluded]
+    of_rows = ((row.school_id, row.window or "", row.subject or "") for row in rows)
+    return PooledSchools(
+        pooled, ((school, window, PARTS_OF.get(subject, (subject,))) for school, window, subject in of_rows)
+    ).make_groups_read()
 
 
 def _describe_basis(query: AggregateQuery, result: AggregateResult) -> AggregateBasis:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from domain.aggregates.aggregate_rows import AggregateScale
 from domain.declare.inputs import Output, describe
+from domain.read.groups_read import GroupsRead
 
 ComparedBy = Literal["band", "standards", "expected", "rank"]
 Moved = Literal["higher", "same", "lower"]
@@ -106,7 +107,7 @@ class TransitionPageInfo(Output, kw_only=True):
     end_cursor: str | None
 
 
-class TransitionPage(Output, kw_only=True):
+class TransitionPage(Output, kw_only=True, dict=True):
     """How the pupils of two windows moved between the places of their grades: the whole matrix, with whoever is left out and why.
 
     Each pupil of the two censuses of a school is counted once there, so the rows of a group add up to its `pupils`. Nothing is predicted, and no
@@ -122,3 +123,9 @@ class TransitionPage(Output, kw_only=True):
     groups: Annotated[list[TransitionGroup], describe("Every group of the whole answer.")]
     excluded: Annotated[list[UnmatchedSchool], describe("The schools of which nobody is matched.")]
     page: TransitionPageInfo
+
+    @property
+    def groups_read(self) -> GroupsRead | None:
+        """The groups of collected values that are compared. They are no part of the JSON."""
+        groups: GroupsRead | None = vars(self)["groups_read"]
+        return groups

@@ -36,6 +36,7 @@ from domain.declare.errors import Invalid, Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
+from domain.read.groups_read import CollectedGroup, ListedGroups
 from domain.roster.years import format_academic_year
 from domain.store.database import Database
 from domain.support import clock
@@ -187,7 +188,7 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
     page = ordered[start : start + query.first]
     has_more = start + len(page) < len(ordered)
     end = cursors.encrypt_position(json.dumps(page[-1][0]).encode(), caller.client_id, query.fingerprint) if page else None
-    return TransitionPage(
+    transitions = TransitionPage(
         from_window=_describe_window(question.from_window),
         to_window=_describe_window(question.to_window),
         subject=question.subject.code,
@@ -198,6 +199,14 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
         excluded=list(_list_unmatched(rows, question.schools)),
         page=TransitionPageInfo(has_more=has_more, end_cursor=end),
     )
+    unmatched, tenant_id = {school.school_id for school in transitions.excluded}, question.to_window.tenant
+    vars(transitions)["groups_read"] = ListedGroups(
+        CollectedGroup(tenant_id, school.id, window.no, question.subject.no, question.aspect.no, "transitions")
+        for window in (question.from_window, question.to_window)
+        for school in question.schools
+        if school.id not in unmatched
+    ).make_groups_read()
+    return transitions
 
 
 def _refuse_change(query: TransitionQuery, *, is_declared: bool) -> None:

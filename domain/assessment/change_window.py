@@ -12,6 +12,7 @@ from domain.assessment.open_close_window import lock_window_row
 from domain.assessment.pin_schemes import pin_schemes
 from domain.assessment.seasons import find_season
 from domain.assessment.statutory_windows import REASONS, check_reasons, check_season
+from domain.assessment.stopped_collections import hold_stopped_windows, refuse_stopped
 from domain.assessment.templates import PREDICTED, YEARS_OF_PREDICTED
 from domain.assessment.window_templates import find_window_template
 from domain.assessment.window_terms import WindowTerms, check_window_terms
@@ -85,6 +86,10 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
             lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
             workload = Workload(stored["tenant_id"], year, terms["season"], terms["year_groups"], lines, stored["no"])
             await check_workload_budget(connection, workload, pointer)
+    with checks.attempt():
+        if "season" in changed and not stored["statutory"]:
+            lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
+            await refuse_stopped(connection, stored["tenant_id"], terms["season"], lines, "/season")
     is_of_others = "year_groups" in changed and not set(terms["year_groups"]) <= set(YEARS_OF_PREDICTED)
     if is_of_others and await connection.fetchval(_PREDICTED, stored["tenant_id"], stored["no"], PREDICTED):
         message = "The window collects predicted grades, which are of Years 10 to 13."
@@ -97,6 +102,7 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
     if stored["state"] == "planned":
         await pin_schemes(locks, stored["no"], replaces=True)
         await rebuild(locks, [stored["no"]])
+        await hold_stopped_windows(connection, stored["tenant_id"], stored["now"])
     return patch.make_result("updated", version)
 
 

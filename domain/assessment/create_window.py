@@ -23,6 +23,7 @@ from domain.assessment.statutory_windows import (
     require_unused,
     switch_on_subjects,
 )
+from domain.assessment.stopped_collections import refuse_stopped
 from domain.assessment.templates import describe_conjunction, describe_unknown_code
 from domain.assessment.tenant_setup import prepare_tenant
 from domain.assessment.window_state import state_sql
@@ -65,6 +66,9 @@ async def create_window(connection: Connection, caller: Caller, window: NewWindo
     with checks.attempt():
         if template is not None and year is not None:
             await require_unused(connection, tenant_id, template, year, lines)
+    with checks.attempt():
+        if template is None and season is not None:
+            await refuse_stopped(connection, tenant_id, season, lines, "/collects")
         if template is None and window.frequency_reasons is None and year is not None and season is not None:
             workload = Workload(tenant_id, year, season, year_groups, [line[:3] for line in lines])
             await check_workload_budget(connection, workload, "/frequencyReasons")

@@ -83,6 +83,7 @@ JUDGEMENT_CHANGES = Resource(
     scope=Scope.JUDGEMENTS_READ,
     order=(*_KEY, "version"),
     reach=rows_of_pupil(c.tenant_id, c.school_id, c.pupil_id),
+    collected=("recorded_at_school_id", "window_no", "subject_no", "aspect_no"),
     fields={
         "judgementId": Field(
             make_judgement_id(c.pupil_id, c.window_no, c.subject_no, c.aspect_no),

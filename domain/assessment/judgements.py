@@ -151,6 +151,7 @@ JUDGEMENTS = Resource(
     scope=Scope.JUDGEMENTS_READ,
     order=("tenant_id", "academic_year", "pupil_id", "window_no", "subject_no", "aspect_no"),
     reach=rows_of_pupil(j.tenant_id, j.school_id, j.pupil_id),
+    collected=("recorded_at_school_id", "window_no", "subject_no", "aspect_no"),
     parse_key=parse_judgement_id,
     is_looked_up=True,
     arguments={"asOf": Argument(Date(), AS_OF, holds_on, source=judgements_known)},

@@ -8,6 +8,9 @@ from msgspec import UNSET, UnsetType
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.assessment.pin_schemes import pin_schemes
+from domain.assessment.seasons import season_sql
+from domain.assessment.statutory_windows import check_reasons
+from domain.assessment.stopped_collections import AWAITING, describe_held
 from domain.assessment.window_changes import note_change
 from domain.assessment.window_state import state_sql
 from domain.assessment.windows import windows
@@ -29,6 +32,15 @@ class WindowRef(Input, kw_only=True):
     """A window by its id."""
 
     id: str
+
+
+class WindowOpening(Input, kw_only=True):
+    """Why a window is opened that collects what was decided to stop. Any other window needs no reason."""
+
+    reason: Annotated[
+        LongText | UnsetType, describe("Why it is opened, for whoever reads its history. Needed where it collects what is to stop.")
+    ] = UNSET
+    actor: Annotated[Text | None, describe("Who decided it, as the sender knows them: a staff code.")] = None
 
 
 class WindowReopening(Input, kw_only=True):
@@ -58,13 +70,21 @@ class WindowNow(Output, kw_only=True):
     dry_run: DryRun = UNSET
 
 
-@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict))
-async def open_window(connection: Connection, caller: Caller, ref: WindowRef) -> WindowNow:
-    """Open a planned window before its opensAt, which becomes now."""
-    window, locks = await lock_window_row(connection, caller, parse_id(ref.id))
-    _check_state(window, "planned", "open")
+@command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
+async def open_window(connection: Connection, caller: Caller, action: Action[WindowOpening]) -> WindowNow:
+    """Open a planned window before its opensAt, which becomes now. One that collects what was decided to stop needs a reason."""
+    window, locks = await lock_window_row(connection, caller, action.id)
+    checks, reason = Checks(), getattr(action.fields, "reason", UNSET)
+    with checks.attempt():
+        _check_state(window, "planned", "open")
+        if window["stored_state"] == AWAITING and reason is UNSET:
+            message = f"{await describe_held(connection, window)} It opens only with a reason."
+            raise Conflict(message, code="collection-stopped", issues=(Issue("/reason", "collection-stopped", message),))
+    checks.add(*check_reasons({"reason": reason}, ("reason",)))
+    checks.refuse_if_any()
+    require_readable(action.fields)
     row: Any = await connection.fetchrow(_OPEN, window["tenant_id"], window["no"], window["now"])
-    await note_change(connection, window, row["version"], "opened", caller.client_id)
+    await note_change(connection, window, row["version"], "opened", caller.client_id, action.fields)
     await pin_schemes(locks, window["no"])
     await rebuild(locks, [window["no"]])
     return describe_window(row)
@@ -177,7 +197,7 @@ WHERE tenant_id = $1 AND no = $2 RETURNING {_WINDOW_NOW}
 _FIND = f"SELECT w.tenant_id FROM windows w WHERE w.id = $2 AND {reaches_sql('$1', 'w.tenant_id', 'w.tenant_id', '$3')}"
 _STORED_COLUMNS = ", ".join(f"w.{column.name}" for column in windows.columns if column.name != "state")
 _ROW = f"""
-SELECT {_STORED_COLUMNS}, w.frequency_reasons, {state_sql("$3")} AS state, $3::timestamptz AS now
+SELECT {_STORED_COLUMNS}, w.frequency_reasons, w.state AS stored_state, {season_sql("w")} AS season_now, {state_sql("$3")} AS state, $3::timestamptz AS now
 FROM windows w WHERE w.tenant_id = $1 AND w.id = $2 FOR UPDATE
 """
 

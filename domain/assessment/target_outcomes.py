@@ -42,6 +42,7 @@ TARGET_OUTCOMES = Resource(
     weight=2_000,
     reach=rows_of_school(o.tenant_id, o.school_id, tests_each_row=True),
     condition=has_opened(o),
+    collected=("school_id", "window_no", "subject_no", "aspect_no"),
     fields={
         "windowCode": Field(code_of(windows, o.tenant_id, o.window_no), "The window's code."),
         "schoolId": Field(o.school_id, "The school's id."),

@@ -309,6 +309,9 @@ class Resource:
     descending: bool = False
     is_lookup_table: bool = False
     """Whether a tenant has few rows, which seldom change."""
+    collected: tuple[str, str, str, str] | None = None
+    """The columns with the school, window, subject and aspect of the group of collected values that a row is of. Who is given the
+    row has read of the group."""
     versioned: bool = True
     """Whether every change of a row increments the data version of each school whose readers see the row."""
     slug: str | None = None

@@ -30,6 +30,8 @@ class Scope(StrEnum):
     TARGETS_WRITE = "targets:write"
     AGGREGATES_READ = "aggregates:read"
     AGGREGATES_INTERNAL = "aggregates:internal"
+    COLLECTIONS_READ = "collections:read"
+    COLLECTIONS_WRITE = "collections:write"
     AUDIT_READ = "audit:read"
     PRIVACY_WRITE = "privacy:write"
     IMPORTS_WRITE = "imports:write"

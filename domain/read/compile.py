@@ -27,6 +27,7 @@ from domain.declare.resource import DECLARED, Field, LabelOf, Link, Resource
 from domain.declare.value_types import find_value_type
 from domain.read import placeholders
 from domain.read.conditions import make_join
+from domain.read.groups_read import write_groups
 from domain.read.json_sql import concatenate, join_with_dots, quote, write_json, write_members
 from domain.read.known_codes import write_checks
 from domain.read.page_rows import On, PageNames, PageRowsWriter
@@ -151,6 +152,8 @@ class _SqlWriter(PageRowsWriter):
         text = self.write_row_object(fields, resource, source, None, link)
         if self._is_versioned_by_school and link is None:
             text = concatenate([write_school_version(source, self.tenant), text])
+        if resource.collected is not None and fields:  # without any, it is the version alone that is read
+            text = concatenate([text, write_groups(resource, source, self.tenant)])
         return (
             select(text)
             .select_from(source)
@@ -185,7 +188,8 @@ class _SqlWriter(PageRowsWriter):
                 case PageRows(fields=fields):
                     text = self.write_row_object(fields, resource, page, write_cursor, link)
                     rows = func.string_agg(text, aggregate_order_by(literal_column("','"), *page_ordering)).filter(on_page)
-                    return concatenate([quote("["), func.coalesce(rows, quote("")), quote("]")])
+                    groups = [] if resource.collected is None else [write_groups(resource, page, self.tenant, on_page)]
+                    return concatenate([quote("["), func.coalesce(rows, quote("")), quote("]"), *groups])
                 case HasNextPage():
                     return case((func.count() > names.first, quote("true")), else_=quote("false"))
                 case HasPreviousPage():

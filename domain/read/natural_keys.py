@@ -27,7 +27,7 @@ async def find_row_id(database: Database, caller: Caller, cursors: Cursors, reso
         return name
     if "\x00" in name:  # no text of the database has it
         raise NotFound()
-    (body,), _ = await _prepare(resource, scope).read(database, caller.client_id, cursors, caller.snapshot, [name])
+    (body,), *_ = await _prepare(resource, scope).read(database, caller.client_id, cursors, caller.snapshot, [name])
     ids = [row["id"] for row in json.loads(body or b"{}").get("data", ())]
     if not ids:
         raise NotFound()

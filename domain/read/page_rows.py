@@ -159,7 +159,7 @@ class PageRowsWriter(ValueWriter):
 
     def _list_columns(self, query: ListQuery, source: FromClause) -> list[ColumnElement[Any]]:
         """Returns the columns that the page's text needs."""
-        names = {NAME, *query.resource.order, *self.list_columns(query.resource, query.fields)}
+        names = {NAME, *query.resource.order, *(query.resource.collected or ()), *self.list_columns(query.resource, query.fields)}
         return [c for c in source.c if c.key in names]
 
     def _list_conditions(self, page: PageNames, source: FromClause, tenant: ColumnElement[Any] | None) -> list[ColumnElement[bool]]:

@@ -9,6 +9,8 @@ begins with a digit.
     "/"                                   the end of that row
     "~{page}:{position}"                  a cursor: the hexadecimal position of a row in this page (read/cursors.py)
     "={tenant}.{school}.{version}"        the data version of a row's school (read/versions.py)
+    "#{resource}|{tenants}|{schools}|{codes}"
+                                          the groups of collected values that the rows are of (read/groups_read.py); nothing replaces it
 """
 
 from typing import Any
@@ -18,9 +20,9 @@ from sqlalchemy import ColumnElement, Text, literal_column
 from domain.read.json_sql import concatenate
 
 MARK = b"\x01"
-TENANT, END_OF_ROW, CURSOR, SCHOOL = b"@", b"/", b"~", b"="
+TENANT, END_OF_ROW, CURSOR, SCHOOL, GROUPS = b"@", b"/", b"~", b"=", b"#"
 """The kinds of placeholder with a kind."""
-NOT_LABELS = CURSOR + SCHOOL
+NOT_LABELS = CURSOR + SCHOOL + GROUPS
 """The kinds that PreparedQuery replaces after the labels."""
 
 

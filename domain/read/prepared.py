@@ -20,10 +20,11 @@ from domain.read.checks import list_needs
 from domain.read.compile import compile_query
 from domain.read.contradictions import find_contradictions, find_excluded, list_related
 from domain.read.cursors import Cursors
+from domain.read.groups_read import GroupsRead, holds_groups, make_groups_read
 from domain.read.known_codes import list_coded, make_unknown
 from domain.read.labels import SnapshotOutdated, get_label_cache
 from domain.read.page_rows import find_tenant_key
-from domain.read.placeholders import CURSOR, MARK, SCHOOL
+from domain.read.placeholders import CURSOR, GROUPS, MARK, SCHOOL
 from domain.read.query import (
     MANY_VALUES,
     ONE_VALUE,
@@ -46,12 +47,13 @@ from domain.store.database import Database
 
 
 class ReadResult(NamedTuple):
-    """The JSON text of each query, None for a row that does not exist, and the data version: while it is the same, so
-    are the texts.
+    """The JSON text of each query, None for a row that does not exist; the data version: while it is the same, so
+    are the texts; and the groups of collected values that the texts hold rows of, if they hold any.
     """
 
     bodies: list[bytes | None]
     version: bytes | None
+    groups: GroupsRead | None
 
 
 class PreparedQuery:
@@ -79,6 +81,8 @@ class PreparedQuery:
         self._related: list[list[tuple[str, Condition]]] = []
         """Filters that may contradict one another, each with its bind name (contradictions.py)."""
         self.template = QueryTemplate.intern(tuple(self._make_template(query) for query in queries))
+        self.holds_groups = holds_groups(self.template.queries)
+        """Whether a body may hold rows of groups of collected values."""
         self._is_versioned = all(map(is_versioned, self.template.queries))
         self._version_template = QueryTemplate.intern(list_rows_versioned_by_school(self.template.queries))
         """Reads the data version alone."""
@@ -171,6 +175,7 @@ class PreparedQuery:
             raise unknown
         caller = values["caller"]
         bodies: list[bytes | None] = []
+        groups: list[bytes] = []
         for text in columns:
             parts = [] if text is None else text.encode().split(MARK)
             if len(parts) > 1:
@@ -183,8 +188,14 @@ class PreparedQuery:
                     elif parts[i][:1] == SCHOOL:
                         versions.append(parts[i])
                         parts[i] = b""
+                    elif parts[i][:1] == GROUPS:
+                        groups.append(parts[i])
+                        parts[i] = b""
             bodies.append(b"".join(parts) if parts else None)
-        return ReadResult(bodies, _join_versions(snapshot, *versions) if snapshot and statement.has_version else None)
+        version = _join_versions(snapshot, *versions) if snapshot and statement.has_version else None
+        return ReadResult(
+            bodies, version, make_groups_read(groups, values["tenant"] if of_one_tenant else None) if groups else None
+        )
 
     def _bind(self, caller: UUID, cursors: Cursors, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """Returns the values by bind name, and the fingerprint of each page for its cursors."""
@@ -350,7 +361,19 @@ async def read(
     """Runs queries without parameters for a caller whose token has these scopes. Returns the JSON text of each, None for a row that
     does not exist.
     """
-    return (await PreparedQuery(queries, scopes).read(database, caller, cursors, snapshot)).bodies
+    return (await read_result(queries, database, caller, cursors, snapshot, scopes)).bodies
+
+
+async def read_result(
+    queries: Sequence[Query],
+    database: Database,
+    caller: UUID,
+    cursors: Cursors,
+    snapshot: ReachSnapshot | None = None,
+    scopes: Iterable[str] = (),
+) -> ReadResult:
+    """Does as `read`, and returns also the groups of collected values that the texts hold."""
+    return await PreparedQuery(queries, scopes).read(database, caller, cursors, snapshot)
 
 
 REACH_VERSION = PreparedQuery([])

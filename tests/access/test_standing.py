@@ -44,6 +44,7 @@ OF_TRUSTS = {
     "window",
     "windowStateChange",
     "calendarLink",
+    "collectionAnswer",
     "client",
     "grant",
 }

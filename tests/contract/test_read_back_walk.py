@@ -143,6 +143,17 @@ READ: dict[str, dict[str, str]] = {
     "update_window": WINDOW,
     "reopen_window": {"closesAt": "window.closesAt", "reason": "windowStateChange.reason", "actor": "windowStateChange.actor"},
     **{f"{verb}_window": {"reason": "windowStateChange.reason", "actor": "windowStateChange.actor"} for verb in ("lock", "unlock")},
+    "record_collection_answer": {
+        "subject": "collectionAnswer.subjectCode",
+        **{
+            name: f"collectionAnswer.{name}"
+            for name in (
+                *("aspect", "windowKind", "purpose", "audience", "decision", "impact", "verdict", "decidedBy", "reviewOn"),
+                *("typedSeconds", "importedSeconds", "carriedSeconds"),
+            )
+        },
+    },
+    "open_window": {"reason": "windowStateChange.reason", "actor": "windowStateChange.actor"},
     "create_window_discount": {"reason": "discount.reason", "author": "discount.author"},
     **{f"{verb}_target": {"reason": "targetChange.reason", "actor": "targetChange.lockedBy"} for verb in ("lock", "unlock")},
     "withdraw_discount": {"author": "discount.withdrawnBy"},

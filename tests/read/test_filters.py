@@ -40,6 +40,8 @@ FREE = {
     *("crosswalk.signedBy", "crosswalk.signerRole", "crosswalkGrade.band", "crosswalkGrade.grade"),
     *("judgement.source", "judgement.method", "judgementChange.client", "judgementChange.source", "judgementChange.method"),
     *("receipt.client", "plannedRoll.client", "return.schoolName", "return.lastClient", "dataIssue.client"),
+    *(f"{noun}.{name}" for noun in ("collection", "collectionAnswer") for name in ("purpose", "audience", "decision", "impact")),
+    "collectionAnswer.client",
     "discount.reason",
     *("client.name", "grant.clientName", "grant.targetName", "grant.purpose", "grant.agreementVersion", "grant.approvedBy"),
 }

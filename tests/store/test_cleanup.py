@@ -21,6 +21,7 @@ EXPIRED = {
     "staged rows of yesterday, and jobs of 7 days ago": 5,
     "idempotency keys": 12,
     "receipts older than 13 months": 4,
+    "read counts older than 13 months": 4,
     "data issues of 30 days ago that tell of something done": 2,
     "used assertions": 3,
     "client secrets": 2,
@@ -28,7 +29,7 @@ EXPIRED = {
 }
 LEFT = {
     **{"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2, "data_issues": 2},
-    **{"jobs": 3, "staged_rows": 1},
+    **{"jobs": 3, "staged_rows": 1, "unknown_reads": 1},
 }
 
 
@@ -62,6 +63,10 @@ async def fill(databases: Databases) -> None:
     await operator.execute(
         "INSERT INTO receipts SELECT $1, gen_random_uuid(), $1, NULL, NULL, NULL, $2, 'recordPupils', true,"
         " now() - make_interval(months => i), 0, 0, 0, 0, 0, 0, 0 FROM generate_series(12, 16) i",
+        *(school_id, client_id),
+    )
+    await operator.execute(
+        "INSERT INTO unknown_reads SELECT $1, $2, 'sync', (now() - make_interval(months => i))::date, 1, 0 FROM generate_series(12, 16) i",
         *(school_id, client_id),
     )
     await operator.execute(

@@ -206,6 +206,23 @@ GOOD: dict[str, dict[str, Any]] = {
     "create_crosswalk": CROSSWALK,
     "sign_common_scale": SIGNATURE,
     "sign_crosswalk": SIGNATURE,
+    "record_collection_answer": {
+        "tenant": TENANT,
+        "subject": "reading",
+        "aspect": "main",
+        "windowKind": "summer",
+        "purpose": "To plan lessons",
+        "audience": "Class teachers",
+        "decision": "Who gets help",
+        "impact": "No extra test",
+        "verdict": "keep",
+        "decidedBy": "Ada Okafor",
+        "reviewOn": "2098-09-01",
+        "typedSeconds": 20,
+        "importedSeconds": 1,
+        "carriedSeconds": 2,
+    },
+    "open_window": {"reason": "The law asks for it", "actor": "Head"},
     "create_window_discount": DISCOUNT,
     "withdraw_discount": {"author": "Head"},
     "lock_target": {"reason": "Agreed with parents", "actor": "Head"},
@@ -448,6 +465,15 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
     ],
     "create_scheme": [
         ({"/tenant/trust/groupUid": 1, "/code": "own"}, {"/tenant/trust": "trust-not-found", "/code": "scheme-exists"})
+    ],
+    "record_collection_answer": [
+        (
+            {"/tenant/trust/groupUid": 1, "/subject": "zzz", "/aspect": "zzz"},
+            {"/tenant/trust": "trust-not-found", "/subject": "subject-unknown", "/aspect": "aspect-unknown"},
+        ),
+        ({"/windowKind": "zzz", "/purpose": "short"}, {"/windowKind": "wrong-value", "/purpose": "too-few-words"}),
+        ({"/reviewOn": "2018-09-01", "/decidedBy": "Ada"}, {"/reviewOn": "wrong-value", "/decidedBy": "too-few-words"}),
+        ({"/windowKind": "KS2", "/verdict": "stop"}, {"/verdict": "stop-of-statutory"}),
     ],
     "create_common_scale": [
         ({"/tenant/trust/groupUid": 1, "/expectedFrom": "x"}, {"/tenant/trust": "trust-not-found", "/expectedFrom": "band-unknown"})

@@ -552,7 +552,7 @@ async def test_a_dry_run_and_a_repeated_request(vendor: Any, small_trust: Trust)
 
     made = await sent(vendor, "/v1/windows", window("unwanted"), 201)
     assert "dryRun" not in made
-    mutation = "mutation ($i: WindowRefInput!, $dry: Boolean) { openWindow(input: $i, dryRun: $dry) { state dryRun } }"
+    mutation = "mutation ($i: WindowOpeningInput!, $dry: Boolean) { openWindow(input: $i, dryRun: $dry) { state dryRun } }"
     dry_open = await asked(vendor, mutation, i={"id": made["id"]}, dry=True)
     assert dry_open == {"openWindow": {"state": "open", "dryRun": True}}
     path, headers = f"/v1/windows/{made['id']}", {"If-Match": '"1"', "Idempotency-Key": "unwanted"}

@@ -193,6 +193,28 @@ def _describe_calendar(noun: str) -> JsonObject:
     return make_operation(name, summary, [Scope.WINDOWS_READ], responses, statuses, options, doc=doc)
 
 
+def describe_trust_collection_summary() -> JsonObject:
+    """GET /v1/trusts/{id}/collection-summary."""
+    return _describe_collection_summary("trust")
+
+
+def describe_school_collection_summary() -> JsonObject:
+    """GET /v1/schools/{id}/collection-summary."""
+    return _describe_collection_summary("school")
+
+
+def _describe_collection_summary(noun: str) -> JsonObject:
+    doc = (
+        "For governors and trustees, to print: what is collected, what it costs, who reads it, what may be stopped, and the reasons of windows beyond"
+        " the workload budget. It says nothing of a single child or member of staff."
+    )
+    response: JsonObject = make_response("The page, of one sheet of A4.", "Collection")
+    response["content"] = {"text/html": {"schema": {"type": "string"}}}
+    summary, statuses = f"What a {noun} collects, on one page", {*READING, HTTPStatus.NOT_FOUND}
+    name = f"get{noun.title()}CollectionSummary"
+    return make_operation(name, summary, [Scope.COLLECTIONS_READ], {200: response}, statuses, [parameters.refer("Id")], doc=doc)
+
+
 def describe_linked_calendar() -> JsonObject:
     """GET /v1/calendars/{secret}."""
     doc = "For calendar programs, which send no token. The link is made by POST /v1/trusts/{id}/calendar-links or that of a school."

@@ -24,10 +24,12 @@ from api.rest.openapi.functions import (
     describe_readiness,
     describe_receipt,
     describe_school_calendar,
+    describe_school_collection_summary,
     describe_stored_answers,
     describe_token,
     describe_transitions,
     describe_trust_calendar,
+    describe_trust_collection_summary,
 )
 from api.rest.openapi.schemas import JsonObject
 from api.rest.openapi.streams import ACCEPTED, describe_head_parameters, describe_stream_content
@@ -49,6 +51,8 @@ _FUNCTIONS = {
     Function.TRUST_CALENDAR: describe_trust_calendar,
     Function.SCHOOL_CALENDAR: describe_school_calendar,
     Function.LINKED_CALENDAR: describe_linked_calendar,
+    Function.TRUST_COLLECTION_SUMMARY: describe_trust_collection_summary,
+    Function.SCHOOL_COLLECTION_SUMMARY: describe_school_collection_summary,
 }
 
 

@@ -59,7 +59,28 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
             FILTER (WHERE judgements1p.row_no <= $2::INTEGER),
           ''
         )
-        || '],"page":{"hasMore":'
+        || ']'
+        || coalesce(
+          E'\x01#judgements|'
+            || CAST(
+              array_agg(judgements1p.tenant_id) FILTER (WHERE judgements1p.row_no <= $2::INTEGER) AS TEXT
+            )
+            || '|'
+            || CAST(
+              array_agg(judgements1p.recorded_at_school_id)
+                FILTER (WHERE judgements1p.row_no <= $2::INTEGER) AS TEXT
+            )
+            || '|'
+            || CAST(
+              array_agg(
+                CAST(judgements1p.window_no AS BIGINT) * 4294967296 + judgements1p.subject_no * 65536 + judgements1p.aspect_no
+              )
+                FILTER (WHERE judgements1p.row_no <= $2::INTEGER) AS TEXT
+            )
+            || E'\x01',
+          ''
+        )
+        || ',"page":{"hasMore":'
         || CASE WHEN (count(*) > $2::INTEGER) THEN 'true' ELSE 'false' END
         || ',"endCursor":'
         || coalesce(
@@ -101,6 +122,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
           judgements1t.school_id AS school_id,
           judgements1t.scheme_version_no AS scheme_version_no,
           judgements1t.grade_no AS grade_no,
+          judgements1t.recorded_at_school_id AS recorded_at_school_id,
           judgements1t.key0 AS key0,
           row_number()
             OVER (
@@ -141,6 +163,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               judgements1.school_id AS school_id,
               judgements1.scheme_version_no AS scheme_version_no,
               judgements1.grade_no AS grade_no,
+              judgements1.recorded_at_school_id AS recorded_at_school_id,
               judgements1.recorded_at AS key0
             FROM judgements AS judgements1
             WHERE judgements1.tenant_id = tenants.tenant_id

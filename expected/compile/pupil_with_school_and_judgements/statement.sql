@@ -84,7 +84,28 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                 FILTER (WHERE judgements3p.row_no <= $2::INTEGER),
               ''
             )
-            || '],"page":{"hasMore":'
+            || ']'
+            || coalesce(
+              E'\x01#judgements|'
+                || CAST(
+                  array_agg(judgements3p.tenant_id) FILTER (WHERE judgements3p.row_no <= $2::INTEGER) AS TEXT
+                )
+                || '|'
+                || CAST(
+                  array_agg(judgements3p.recorded_at_school_id)
+                    FILTER (WHERE judgements3p.row_no <= $2::INTEGER) AS TEXT
+                )
+                || '|'
+                || CAST(
+                  array_agg(
+                    CAST(judgements3p.window_no AS BIGINT) * 4294967296 + judgements3p.subject_no * 65536 + judgements3p.aspect_no
+                  )
+                    FILTER (WHERE judgements3p.row_no <= $2::INTEGER) AS TEXT
+                )
+                || E'\x01',
+              ''
+            )
+            || ',"page":{"hasMore":'
             || CASE WHEN (count(*) > $2::INTEGER) THEN 'true' ELSE 'false' END
             || ',"endCursor":'
             || coalesce(
@@ -124,6 +145,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
               judgements3.aspect_no AS aspect_no,
               judgements3.scheme_version_no AS scheme_version_no,
               judgements3.grade_no AS grade_no,
+              judgements3.recorded_at_school_id AS recorded_at_school_id,
               row_number()
                 OVER (
                   ORDER BY judgements3.tenant_id ASC,

@@ -42,7 +42,25 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                           FILTER (WHERE latest_judgements3p.row_no <= $2::INTEGER),
                         ''
                       )
-                      || '],"page":{"hasMore":'
+                      || ']'
+                      || coalesce(
+                        E'\x01#judgements|'
+                          || '|'
+                          || CAST(
+                            array_agg(latest_judgements3p.recorded_at_school_id)
+                              FILTER (WHERE latest_judgements3p.row_no <= $2::INTEGER) AS TEXT
+                          )
+                          || '|'
+                          || CAST(
+                            array_agg(
+                              CAST(latest_judgements3p.window_no AS BIGINT) * 4294967296 + latest_judgements3p.subject_no * 65536 + latest_judgements3p.aspect_no
+                            )
+                              FILTER (WHERE latest_judgements3p.row_no <= $2::INTEGER) AS TEXT
+                          )
+                          || E'\x01',
+                        ''
+                      )
+                      || ',"page":{"hasMore":'
                       || CASE WHEN (count(*) > $2::INTEGER) THEN 'true' ELSE 'false' END
                       || ',"endCursor":'
                       || coalesce(
@@ -82,6 +100,7 @@ FROM (SELECT set_config('markonce.caller', CAST($1::UUID AS TEXT), true) AS s LI
                         latest_judgements3.aspect_no AS aspect_no,
                         latest_judgements3.scheme_version_no AS scheme_version_no,
                         latest_judgements3.grade_no AS grade_no,
+                        latest_judgements3.recorded_at_school_id AS recorded_at_school_id,
                         row_number()
                           OVER (
                             ORDER BY latest_judgements3.tenant_id ASC,
