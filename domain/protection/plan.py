@@ -1,7 +1,7 @@
 """Which rows are hidden so far, what that leaves to prove, and what it costs."""
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,9 @@ class Work:
     """Variables of all joint programmes that were solved."""
     fractional: int = 0
     escalations: int = 0
-    repairs: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass

@@ -32,12 +32,10 @@ class CannotProtect(Exception):
 
 @dataclass(frozen=True)
 class Decision:
-    """Which rows are hidden, by split, [school + 1, year + 1]; and what the trust's rows pool: pupils of a school's year, and of a
-    school in the row of all years."""
+    """Which rows are hidden, by split, [school + 1, year + 1]; and which schools the trust's rows pool, by split, [school, year + 1]."""
 
     hidden: dict[str, Mask]
-    pooled: Mask
-    pooled_schools: Mask
+    pooled: dict[str, Mask]
     work: Work
 
 
@@ -65,7 +63,8 @@ def protect(
         wanted = run.run()
         unproven = [target for each in plan.unproven.values() for target in each]
         if not wanted and not unproven:
-            return Decision(plan.hidden, tables.pooled, tables.pooled_schools, plan.work)
+            pooled = np.concatenate([tables.pooled, tables.pooled_schools[:, None]], axis=1)
+            return Decision(plan.hidden, dict.fromkeys(plan.hidden, pooled), plan.work)
         if wanted and turn < TURNS:
             for position in wanted:
                 forced.totals[position] = True

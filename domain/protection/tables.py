@@ -103,14 +103,17 @@ class Tables:
 
     def pool_shown(self, hidden: Mask) -> None:
         """Makes the trust's rows the sums of the schools whose own total for the same years is shown."""
-        schools, years = self.schools, self.years
-        self.pooled = ~hidden[:schools, :years]
-        self.pooled_schools = ~hidden[:schools, years]
-        for split in self.splits.values():
+        self.pooled = ~hidden[: self.schools, : self.years]
+        self.pooled_schools = ~hidden[: self.schools, self.years]
+        pooled = np.concatenate([self.pooled, self.pooled_schools[:, None]], axis=1)
+        self.pool(dict.fromkeys(self.splits, pooled))
+
+    def pool(self, pooled: Mapping[str, Mask]) -> None:
+        """Makes the trust's rows the sums of some schools, by split, [school, year + 1]."""
+        for name, split in self.splits.items():
             for figures in (split.first, split.rest, split.whole):
                 if figures is not None:
-                    figures[schools, :years] = (figures[:schools, :years] * self.pooled[..., None]).sum(0)
-                    figures[schools, years] = (figures[:schools, years] * self.pooled_schools[:, None]).sum(0)
+                    figures[self.schools] = (figures[: self.schools] * pooled[name][..., None]).sum(0)
 
 
 def _add_sums(figures: Integers) -> Integers:

@@ -68,7 +68,7 @@ def list_readings(trust: GeneratedTrust, tables: Tables, decision: Decision) -> 
                 is_hidden = bool(decision.hidden[name][school, year])
                 pooled = None
                 if school == tables.schools:
-                    included = decision.pooled_schools if year == tables.years else decision.pooled[:, year]
+                    included = decision.pooled[name][:, year]
                     pooled = frozenset(urn for urn, is_pooled in zip(trust.urns, included, strict=True) if is_pooled)
                 for number, subject in enumerate(SUBJECTS):
                     counts = [figures[school, year][index] for index in (0, *range(1 + 3 * number, 4 + 3 * number))]

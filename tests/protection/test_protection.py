@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from domain.protection.families import form_families, protect_families
 from domain.protection.figures import make_figures
 from domain.protection.plan import Plan
 from domain.protection.protect import Decision, protect
@@ -45,8 +46,8 @@ def test_rules_without_complements_disclose() -> None:
     trust = make_trust(2)
     tables = count_tables(trust)
     plan = Plan(tables, DEPARTMENT, 1, np.zeros(tables.shape, np.bool_))
-    pooled = np.ones_like(tables.pooled), np.ones_like(tables.pooled_schools)
-    found = attack(trust, DEPARTMENT, tables, Decision(plan.hidden, *pooled, plan.work))
+    everywhere = np.ones((tables.schools, tables.years + 1), np.bool_)
+    found = attack(trust, DEPARTMENT, tables, Decision(plan.hidden, dict.fromkeys(plan.hidden, everywhere), plan.work))
     assert len(found.exact_sizes) > 3
     assert len(found.exact_counts) > 3
 
@@ -69,8 +70,7 @@ def test_a_tiny_school_costs_its_neighbours_nothing() -> None:
     tables = count_tables(larger)
     alone, together = protect(count_tables(trust), DEPARTMENT), protect(tables, DEPARTMENT)
     assert together.hidden[TOTAL][school].tolist() == [True, False, True]  # it has no pupils in the other year
-    assert not together.pooled_schools[school]
-    assert together.pooled_schools[:school].all()
+    assert together.pooled["sex"][:, -1].tolist() == [True] * school + [False]
     for name, hidden in together.hidden.items():
         assert (np.delete(hidden, school, axis=0) == alone.hidden[name]).all(), name
     assert tables.splits[TOTAL].first[-1, -1, 0] == len(trust.pupils)
@@ -106,3 +106,26 @@ def test_tables_that_do_not_add_up_are_refused() -> None:
             Tables(LAYOUT, total, {"sex": SplitFigures(ALL, first)})
     with pytest.raises(ValueError, match="13"):
         Tables(LAYOUT, total[..., :12], {})
+
+
+def test_a_large_trust_is_protected_in_families() -> None:
+    """Its rows pool the families that show theirs; what is told of a family by the difference of two rows is protected too."""
+    trust = generate_trust(8, 10, ("6",), 30)
+    tables = count_tables(trust)
+    decision = protect_families(tables, DEPARTMENT)
+    found = attack(trust, DEPARTMENT, tables, decision)
+    assert (found.exact_sizes, found.narrow_sizes, found.exact_counts) == ([], [], [])
+    again = protect_families(count_tables(trust), DEPARTMENT)
+    assert all((decision.hidden[name] == again.hidden[name]).all() for name in decision.hidden)
+    for name, split in tables.splits.items():
+        pooled = decision.pooled[name]
+        sums = (split.first[:-1] * pooled[..., None]).sum(0)
+        assert (split.first[-1] == sums).all()
+        assert not decision.hidden[name][-1][(pooled & (split.frame[:-1] > 0)).any(0)].any()
+
+
+def test_families_mix_large_and_small_schools() -> None:
+    families = form_families([10 * school for school in range(100)])
+    assert sorted(school for family in families for school in family) == list(range(100))
+    assert {len(family) for family in families} == {6, 7}
+    assert all(min(family) < 16 and max(family) > 83 for family in families)
