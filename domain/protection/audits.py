@@ -65,6 +65,10 @@ class WorkLimits:
     """Variables of all joint programmes together, before what is added for the last audit and for repairs."""
     programmes: int = 1_000_000
     """From so many on moves alone prove, which hides more."""
+    turns: int = 6
+    """How often one more total is hidden and all begins again, before whole schools and whole splits are."""
+    repairs: int = 8
+    """Positions for which a total is looked for whose hiding proves what is unproven there."""
 
 
 class Auditor:

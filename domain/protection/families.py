@@ -22,7 +22,7 @@ FAMILY = 6
 """Schools of a family, or one more."""
 WEIGHTS = Weights(trust_year=20, trust=40)
 """Rows of a family are dearer: where it hides one, the trust's row lacks all its schools."""
-LIMITS = WorkLimits(joint_variables=30_000)
+LIMITS = WorkLimits(joint_variables=30_000, turns=3, repairs=4)
 
 
 @dataclass(frozen=True)

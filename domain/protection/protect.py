@@ -19,9 +19,6 @@ from domain.protection.proofs import Target, list_open
 from domain.protection.rules import Level
 from domain.protection.tables import TOTAL, Position, Tables
 
-TURNS = 6
-"""How often one more total is hidden and all begins again, before whole schools and whole splits are."""
-REPAIRS = 8
 LAST_AUDIT = 40_000
 """Joint variables that are added to the budget for what is unproven at last."""
 
@@ -54,18 +51,19 @@ def protect(
 
     Raises CannotProtect, which means that nothing may be published.
     """
+    limits = limits or WorkLimits()
     moves = Moves(tables)
     forced = _Forced(np.zeros(tables.shape, np.bool_), set())
     for turn in count():
         tables.pool_shown(np.zeros(tables.shape, np.bool_))
         plan = Plan(tables, level, seed, forced.totals, forced.splits, weights or Weights())
-        run = _Run(Auditor(plan, moves, limits or WorkLimits()))
+        run = _Run(Auditor(plan, moves, limits))
         wanted = run.run()
         unproven = [target for each in plan.unproven.values() for target in each]
         if not wanted and not unproven:
             pooled = np.concatenate([tables.pooled, tables.pooled_schools[:, None]], axis=1)
             return Decision(plan.hidden, dict.fromkeys(plan.hidden, pooled), plan.work)
-        if wanted and turn < TURNS:
+        if wanted and turn < limits.turns:
             for position in wanted:
                 forced.totals[position] = True
         elif not _force_more(tables, forced, unproven):
@@ -140,7 +138,7 @@ class _Run:
             return wanted
         plan, hopeless = self._plan, set[Position]()
         schools, years = plan.tables.schools, plan.tables.years
-        for _ in range(REPAIRS):
+        for _ in range(self._auditor.limits.repairs):
             unproven = [target for target in self._list_unproven() if target.position not in hopeless]
             if not unproven:
                 break

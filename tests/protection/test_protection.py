@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from domain.protection.audits import WorkLimits
 from domain.protection.families import form_families, protect_families
 from domain.protection.figures import make_figures
 from domain.protection.plan import Plan
@@ -17,7 +18,8 @@ from tests.attack.generated_trusts import GeneratedTrust, Mark, Pupil, generate_
 from tests.attack.verdicts import Verdicts, judge
 from tests.protection.publications import ALL, LAYOUT, count_hidden, count_tables, describe, list_readings
 
-TRUSTS = 300 if os.environ.get("MARKONCE_FULL") else 3
+IS_FULL = bool(os.environ.get("MARKONCE_FULL"))
+TRUSTS = 300 if IS_FULL else 3
 
 
 def make_trust(number: int) -> GeneratedTrust:
@@ -39,6 +41,25 @@ def test_no_unsafe_group_is_found(level: str) -> None:
     assert (everything.exact_sizes, everything.narrow_sizes, everything.exact_counts) == ([], [], [])
     assert everything.sizes > 20
     assert everything.counts > 100
+
+
+LESS = {
+    "few programmes and no other turn": WorkLimits(programmes=40, turns=0, repairs=0),
+    "moves alone": WorkLimits(programmes=0, joint_variables=0),
+    "moves alone and no other turn": WorkLimits(programmes=0, turns=0),
+}
+
+
+@pytest.mark.parametrize("limits", list(LESS.values()) if IS_FULL else [LESS["few programmes and no other turn"]])
+def test_less_work_hides_more_and_discloses_nothing(limits: WorkLimits) -> None:
+    """What is not proven is hidden with all that leads to it: it is never only listed."""
+    trust = make_trust(2)
+    tables, others = count_tables(trust), count_tables(trust)
+    decision = protect(tables, STRICT, limits=limits)
+    assert decision.work.programmes <= limits.programmes
+    found = attack(trust, STRICT, tables, decision)
+    assert (found.exact_sizes, found.narrow_sizes, found.exact_counts) == ([], [], [])
+    assert count_hidden(tables, decision)["hidden"] >= count_hidden(others, protect(others, STRICT))["hidden"]
 
 
 def test_rules_without_complements_disclose() -> None:
