@@ -41,6 +41,16 @@ BEGIN
     PERFORM count_contributions(in_tenant, of_pupils, in_windows, sign);
 END $$;
 
+CREATE FUNCTION public.are_public_keys(jwks jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT COALESCE(jsonb_typeof(jwks -> 'keys') = 'array' AND jsonb_array_length(jwks -> 'keys') BETWEEN 1 AND 10 AND NOT EXISTS (
+        SELECT FROM jsonb_array_elements(jwks -> 'keys') k
+        WHERE jsonb_typeof(k) <> 'object' OR COALESCE(k ->> 'kty' NOT IN ('EC', 'OKP', 'RSA'), true) OR k ?| ARRAY['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
+    ), false)
+$$;
+
 CREATE FUNCTION public.await_confirmation(of_client uuid) RETURNS SETOF uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -140,7 +150,7 @@ CREATE FUNCTION public.confirm_grant(of_grant uuid) RETURNS void
 DECLARE
     g grants := lock_given_grant(of_grant);
 BEGIN
-    IF g.revoked_at IS NOT NULL OR g.expires_at <= now() OR g.confirm_by IS NULL OR g.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid OR g.target NOT IN ('trust', 'school') OR g.scopes && '{clients:write,grants:write,imports:write}'::text[]
+    IF g.revoked_at IS NOT NULL OR g.expires_at <= now() OR EXISTS (SELECT FROM clients c WHERE c.id = g.client_id AND c.revoked_at IS NOT NULL) OR g.confirm_by IS NULL OR g.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid OR g.target NOT IN ('trust', 'school') OR g.scopes && '{clients:write,grants:write,imports:write}'::text[]
         OR NOT holds_grant(NULLIF(current_setting('markonce.caller', true), '')::uuid, g, g.approved_until, '{grants:write}')
     THEN
         RAISE insufficient_privilege USING MESSAGE = 'the caller does not hold this, or not as long';
@@ -590,7 +600,7 @@ CREATE FUNCTION public.extend_grant(of_grant uuid, until timestamp with time zon
 DECLARE
     g grants := lock_given_grant(of_grant);
 BEGIN
-    IF g.revoked_at IS NOT NULL OR g.expires_at <= now() OR g.confirm_by IS NOT NULL OR g.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid OR g.target NOT IN ('trust', 'school') OR g.scopes && '{clients:write,grants:write,imports:write}'::text[]
+    IF g.revoked_at IS NOT NULL OR g.expires_at <= now() OR EXISTS (SELECT FROM clients c WHERE c.id = g.client_id AND c.revoked_at IS NOT NULL) OR g.confirm_by IS NOT NULL OR g.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid OR g.target NOT IN ('trust', 'school') OR g.scopes && '{clients:write,grants:write,imports:write}'::text[]
         OR COALESCE(until, 'infinity') < COALESCE(g.expires_at, 'infinity') OR NOT holds_grant(NULLIF(current_setting('markonce.caller', true), '')::uuid, g, until, '{grants:write}')
     THEN
         RAISE insufficient_privilege USING MESSAGE = 'the caller does not hold this, or not as long';
@@ -920,6 +930,7 @@ CREATE FUNCTION public.holds_at(of_client uuid, at_tenant uuid, at_school uuid, 
     SELECT NOT EXISTS (SELECT FROM unnest(needed) s (scope) WHERE NOT EXISTS (
         SELECT FROM reach r JOIN grants g ON g.id = r.grant_id
         WHERE r.client_id = of_client AND r.tenant_id = at_tenant AND r.school_id = at_school AND s.scope = ANY (r.scopes) AND g.target <> 'trusts'
+            AND g.given_by IS NULL
             AND r.starts_at <= now() AND COALESCE(r.ends_at, 'infinity') > now() AND COALESCE(r.ends_at, 'infinity') >= COALESCE(until, 'infinity')
     ))
 $$;
@@ -1461,6 +1472,22 @@ BEGIN
     INSERT INTO identifier_keys (tenant_id) VALUES (in_tenant) ON CONFLICT DO NOTHING;
 END $$;
 
+CREATE FUNCTION public.make_key_client(new_id uuid, in_tenant uuid, called text, at_origins text[], public_keys jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    caller uuid := acts_for('clients:write', in_tenant, in_tenant);
+BEGIN
+    IF NOT are_public_keys(public_keys) OR char_length(trim(called)) NOT BETWEEN 1 AND 200 THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a client has a name and public keys';
+    END IF;
+    INSERT INTO clients (id, name, display_name, auth_method, jwks, origins, of_tenant, made_by)
+    VALUES (new_id, called, called, 'private_key_jwt', public_keys, at_origins, in_tenant, caller)
+    ON CONFLICT (of_tenant, display_name) WHERE revoked_at IS NULL DO NOTHING;
+    RETURN FOUND;
+END $$;
+
 CREATE FUNCTION public.make_sort_key(value text) RETURNS text
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
     AS $_$
@@ -1632,6 +1659,66 @@ CREATE FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year sm
     ORDER BY v.years IS NULL, v.version DESC LIMIT 1
 $$;
 
+CREATE FUNCTION public.note_change_of_client() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        PERFORM note_client_change(NEW.id, 'made');
+        RETURN NULL;
+    END IF;
+    IF NEW.revoked_at IS NOT NULL AND OLD.revoked_at IS NULL THEN
+        PERFORM note_client_change(NEW.id, 'revoked');
+        PERFORM note_grant_change(g, 'ended') FROM grants g
+        WHERE g.client_id = NEW.id AND g.revoked_at IS NULL AND COALESCE(g.expires_at, 'infinity') > now();
+    END IF;
+    IF NEW.origins IS DISTINCT FROM OLD.origins THEN
+        PERFORM note_client_change(NEW.id, 'origins-changed');
+    END IF;
+    IF NEW.jwks IS DISTINCT FROM OLD.jwks THEN
+        PERFORM note_client_change(NEW.id, 'keys-changed');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_change_of_grant() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    what text;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        what := 'given';
+    ELSIF NEW.revoked_at IS NOT NULL AND OLD.revoked_at IS NULL THEN
+        what := 'ended';
+    ELSIF NEW.confirm_by IS NOT NULL AND OLD.confirm_by IS NULL THEN
+        what := 'unconfirmed';
+    ELSIF NEW.confirm_by IS NULL AND OLD.confirm_by IS NOT NULL THEN
+        what := 'confirmed';
+    ELSIF NOT OLD.scopes <@ NEW.scopes OR COALESCE(NEW.expires_at, 'infinity') < COALESCE(OLD.expires_at, 'infinity') THEN
+        what := 'narrowed';
+    ELSIF COALESCE(NEW.expires_at, 'infinity') > COALESCE(OLD.expires_at, 'infinity') THEN
+        what := 'extended';
+    ELSE
+        RETURN NULL;
+    END IF;
+    PERFORM note_grant_change(NEW, what);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.note_change_of_secret() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM clients WHERE id = NEW.client_id AND created_at < now()) THEN  -- not the first one, of the same transaction
+        PERFORM note_client_change(NEW.client_id, 'secret-rotated');
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.note_characteristic() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1644,6 +1731,14 @@ BEGIN
     WHERE NULLIF(current_setting('markonce.caller', true), '')::uuid IS NOT NULL;
     RETURN NULL;
 END $$;
+
+CREATE FUNCTION public.note_client_change(of_client uuid, what text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    INSERT INTO client_changes (client_id, no, outcome, changed_by)
+    SELECT of_client, COALESCE(max(c.no), 0) + 1, what, NULLIF(current_setting('markonce.caller', true), '')::uuid FROM client_changes c WHERE c.client_id = of_client
+$$;
 
 CREATE FUNCTION public.note_decision() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1658,6 +1753,14 @@ BEGIN
  FROM (SELECT NEW.*) d;
     RETURN NULL;
 END $$;
+
+CREATE FUNCTION public.note_grant_change(g public.grants, what text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    INSERT INTO grant_changes (grant_id, no, outcome, scopes, expires_at, confirm_by, changed_by)
+    SELECT g.id, COALESCE(max(c.no), 0) + 1, what, g.scopes, g.expires_at, g.confirm_by, NULLIF(current_setting('markonce.caller', true), '')::uuid FROM grant_changes c WHERE c.grant_id = g.id
+$$;
 
 CREATE FUNCTION public.note_instants() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1915,6 +2018,24 @@ BEGIN
         WHERE u.tenant_id = in_tenant AND u.upn = g.upn AND u.pupil_id = g.pupil_id RETURNING u.upn, u.pupil_id
     )
     INSERT INTO identity_history (tenant_id, pupil_id, kind, upn, client_id) SELECT in_tenant, pupil_id, 'upn released', upn, by_client FROM released;
+END $$;
+
+CREATE FUNCTION public.remove_client_keys(of_client uuid, secret_sha256 bytea) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    c clients := lock_own_client(of_client);
+BEGIN
+    IF NOT may_rotate(of_client) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the client holds more than the caller';
+    END IF;
+    IF c.revoked_at IS NOT NULL OR c.auth_method <> 'private_key_jwt' OR octet_length(secret_sha256) IS DISTINCT FROM 32 THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'the client is revoked, or has no keys';
+    END IF;
+    UPDATE clients SET auth_method = 'client_secret', jwks = NULL WHERE id = of_client;
+    UPDATE client_secrets SET expires_at = now() WHERE client_id = of_client AND COALESCE(expires_at, 'infinity') > now();
+    INSERT INTO client_secrets (client_id, sha256) VALUES (of_client, secret_sha256);
 END $$;
 
 CREATE FUNCTION public.remove_expired_secrets(most integer) RETURNS bigint
@@ -2301,6 +2422,23 @@ CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint
     FROM outcomes o GROUP BY o.subject_no, o.aspect_no
 $$;
 
+CREATE FUNCTION public.set_client_keys(of_client uuid, public_keys jsonb, overlap interval) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    c clients := lock_own_client(of_client);
+BEGIN
+    IF NOT may_rotate(of_client) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the client holds more than the caller';
+    END IF;
+    IF c.revoked_at IS NOT NULL OR NOT are_public_keys(public_keys) OR overlap IS NULL OR overlap NOT BETWEEN interval '0' AND interval '7 days' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'the client is revoked, or these are no public keys';
+    END IF;
+    UPDATE clients SET auth_method = 'private_key_jwt', jwks = public_keys WHERE id = of_client;
+    UPDATE client_secrets SET expires_at = now() + overlap WHERE client_id = of_client AND COALESCE(expires_at, 'infinity') > now() + overlap;
+END $$;
+
 CREATE FUNCTION public.stamp_window() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -2583,6 +2721,63 @@ CREATE TABLE public.characteristic_history (
 );
 
 ALTER TABLE ONLY public.characteristic_history FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.client_changes (
+    client_id uuid NOT NULL,
+    no integer NOT NULL,
+    outcome text NOT NULL,
+    changed_by uuid,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.reach (
+    client_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    school_id uuid NOT NULL,
+    grant_id uuid NOT NULL,
+    scopes text[] NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone,
+    sees_pupils boolean,
+    sees_judgements boolean,
+    sees_targets boolean,
+    sees_counts boolean,
+    writes boolean
+);
+
+ALTER TABLE ONLY public.reach FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW public.client_history WITH (security_barrier='true') AS
+ SELECT c.of_tenant AS tenant_id,
+    h.client_id,
+    h.no,
+    h.outcome,
+    h.changed_by,
+    h.changed_at
+   FROM (public.client_changes h
+     JOIN public.clients c ON ((c.id = h.client_id)))
+  WHERE (EXISTS ( SELECT
+           FROM public.reach r
+          WHERE ((r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.tenant_id = c.of_tenant) AND (r.school_id = c.of_tenant) AND ('clients:write'::text = ANY (r.scopes)) AND (r.starts_at <= now()) AND (COALESCE(r.ends_at, 'infinity'::timestamp with time zone) > now()))));
+
+CREATE VIEW public.client_keys WITH (security_barrier='true') AS
+ SELECT c.of_tenant AS tenant_id,
+    c.id AS client_id,
+    (k.no)::integer AS no,
+    (k.key ->> 'kid'::text) AS kid,
+    (k.key ->> 'kty'::text) AS kty,
+    (k.key ->> 'use'::text) AS use,
+    (k.key ->> 'alg'::text) AS alg,
+    (k.key ->> 'crv'::text) AS crv,
+    (k.key ->> 'x'::text) AS x,
+    (k.key ->> 'y'::text) AS y,
+    (k.key ->> 'n'::text) AS n,
+    (k.key ->> 'e'::text) AS e
+   FROM (public.clients c
+     CROSS JOIN LATERAL jsonb_array_elements((c.jwks -> 'keys'::text)) WITH ORDINALITY k(key, no))
+  WHERE (EXISTS ( SELECT
+           FROM public.reach r
+          WHERE ((r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.tenant_id = c.of_tenant) AND (r.school_id = c.of_tenant) AND ('clients:write'::text = ANY (r.scopes)) AND (r.starts_at <= now()) AND (COALESCE(r.ends_at, 'infinity'::timestamp with time zone) > now()))));
 
 CREATE TABLE public.client_secrets (
     client_id uuid NOT NULL,
@@ -2955,23 +3150,6 @@ CREATE TABLE public.former_laestabs (
     replaced_on date NOT NULL
 );
 
-CREATE TABLE public.reach (
-    client_id uuid NOT NULL,
-    tenant_id uuid NOT NULL,
-    school_id uuid NOT NULL,
-    grant_id uuid NOT NULL,
-    scopes text[] NOT NULL,
-    starts_at timestamp with time zone NOT NULL,
-    ends_at timestamp with time zone,
-    sees_pupils boolean,
-    sees_judgements boolean,
-    sees_targets boolean,
-    sees_counts boolean,
-    writes boolean
-);
-
-ALTER TABLE ONLY public.reach FORCE ROW LEVEL SECURITY;
-
 CREATE TABLE public.trusts (
     id uuid NOT NULL,
     group_uid integer NOT NULL,
@@ -3046,6 +3224,34 @@ CREATE TABLE public.grades (
 );
 
 ALTER TABLE ONLY public.grades FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.grant_changes (
+    grant_id uuid NOT NULL,
+    no integer NOT NULL,
+    outcome text NOT NULL,
+    scopes text[] NOT NULL,
+    expires_at timestamp with time zone,
+    confirm_by timestamp with time zone,
+    changed_by uuid,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE VIEW public.grant_history WITH (security_barrier='true') AS
+ SELECT g.of_tenant AS tenant_id,
+    g.of_school AS school_id,
+    h.grant_id,
+    h.no,
+    h.outcome,
+    h.scopes,
+    h.expires_at,
+    h.confirm_by,
+    h.changed_by,
+    h.changed_at
+   FROM (public.grant_changes h
+     JOIN public.grants g ON ((g.id = h.grant_id)))
+  WHERE (EXISTS ( SELECT
+           FROM public.reach r
+          WHERE ((r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.tenant_id = g.of_tenant) AND (r.school_id = g.of_school) AND ('grants:write'::text = ANY (r.scopes)) AND (r.starts_at <= now()) AND (COALESCE(r.ends_at, 'infinity'::timestamp with time zone) > now()))));
 
 CREATE TABLE public.group_members (
     tenant_id uuid NOT NULL,
@@ -4365,6 +4571,9 @@ ALTER TABLE ONLY public.characteristic_history
 ALTER TABLE ONLY public.characteristics
     ADD CONSTRAINT characteristics_pkey PRIMARY KEY (tenant_id, pupil_id, kind, from_on);
 
+ALTER TABLE ONLY public.client_changes
+    ADD CONSTRAINT client_changes_pkey PRIMARY KEY (client_id, no);
+
 ALTER TABLE ONLY public.client_secrets
     ADD CONSTRAINT client_secrets_pkey PRIMARY KEY (client_id, sha256);
 
@@ -4439,6 +4648,9 @@ ALTER TABLE ONLY public.grades
 
 ALTER TABLE ONLY public.grades
     ADD CONSTRAINT grades_tenant_id_scheme_version_no_code_key UNIQUE (tenant_id, scheme_version_no, code);
+
+ALTER TABLE ONLY public.grant_changes
+    ADD CONSTRAINT grant_changes_pkey PRIMARY KEY (grant_id, no);
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_pkey PRIMARY KEY (id);
@@ -4820,6 +5032,12 @@ CREATE TRIGGER name_client BEFORE INSERT ON public.clients FOR EACH ROW EXECUTE 
 
 CREATE TRIGGER names_changed BEFORE UPDATE ON public.pupils FOR EACH ROW WHEN ((((old.surname IS DISTINCT FROM new.surname) OR (old.forename IS DISTINCT FROM new.forename)) AND (NOT ((((old.surname_key IS DISTINCT FROM new.surname_key) OR (old.forename_key IS DISTINCT FROM new.forename_key)) OR (old.surname_folded IS DISTINCT FROM new.surname_folded)) OR (old.forename_folded IS DISTINCT FROM new.forename_folded))))) EXECUTE FUNCTION public.mark_names();
 
+CREATE TRIGGER note_change AFTER INSERT ON public.client_secrets FOR EACH ROW EXECUTE FUNCTION public.note_change_of_secret();
+
+CREATE TRIGGER note_change AFTER INSERT OR UPDATE OF revoked_at, origins, jwks ON public.clients FOR EACH ROW EXECUTE FUNCTION public.note_change_of_client();
+
+CREATE TRIGGER note_change AFTER INSERT OR UPDATE OF scopes, expires_at, revoked_at, confirm_by ON public.grants FOR EACH ROW EXECUTE FUNCTION public.note_change_of_grant();
+
 CREATE TRIGGER note_characteristic AFTER UPDATE ON public.characteristics FOR EACH ROW WHEN (((old.kind <> 'yearGroup'::text) AND ((old.value IS DISTINCT FROM new.value) OR (old.from_on IS DISTINCT FROM new.from_on) OR (old.to_on IS DISTINCT FROM new.to_on)))) EXECUTE FUNCTION public.note_characteristic();
 
 CREATE TRIGGER note_decision AFTER INSERT ON public.identity_history FOR EACH ROW EXECUTE FUNCTION public.note_decision();
@@ -4856,6 +5074,9 @@ ALTER TABLE ONLY public.characteristic_history
 
 ALTER TABLE ONLY public.characteristics
     ADD CONSTRAINT characteristics_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id);
+
+ALTER TABLE ONLY public.client_changes
+    ADD CONSTRAINT client_changes_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.client_secrets
     ADD CONSTRAINT client_secrets_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
@@ -4919,6 +5140,9 @@ ALTER TABLE ONLY public.former_laestabs
 
 ALTER TABLE ONLY public.grades
     ADD CONSTRAINT grades_tenant_id_scheme_version_no_fkey FOREIGN KEY (tenant_id, scheme_version_no) REFERENCES public.scheme_versions(tenant_id, no);
+
+ALTER TABLE ONLY public.grant_changes
+    ADD CONSTRAINT grant_changes_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
@@ -5540,6 +5764,8 @@ REVOKE ALL ON FUNCTION public.adjust_cells(in_tenant uuid, of_pupils uuid[], in_
 GRANT ALL ON FUNCTION public.adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.adjust_cells(in_tenant uuid, of_pupils uuid[], in_windows smallint[], sign integer) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.are_public_keys(jwks jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.await_confirmation(of_client uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.await_confirmation(of_client uuid) TO markonce_operator;
 
@@ -5722,6 +5948,9 @@ REVOKE ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.make_identifier_key(in_tenant uuid) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.make_key_client(new_id uuid, in_tenant uuid, called text, at_origins text[], public_keys jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.make_key_client(new_id uuid, in_tenant uuid, called text, at_origins text[], public_keys jsonb) TO markonce_app;
+
 REVOKE ALL ON FUNCTION public.make_sort_key(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.make_sort_key(value text) TO markonce_app;
 GRANT ALL ON FUNCTION public.make_sort_key(value text) TO markonce_operator;
@@ -5750,9 +5979,19 @@ REVOKE ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_
 GRANT ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) TO markonce_app;
 GRANT ALL ON FUNCTION public.newest_version(in_tenant uuid, of_scheme uuid, in_year smallint) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.note_change_of_client() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_change_of_grant() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_change_of_secret() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.note_characteristic() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.note_client_change(of_client uuid, what text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.note_decision() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.note_grant_change(g public.grants, what text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.note_instants() FROM PUBLIC;
 
@@ -5802,6 +6041,9 @@ GRANT ALL ON FUNCTION public.refresh_same_children(in_tenant uuid, of_pupils uui
 REVOKE ALL ON FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.release_upns(in_tenant uuid, numbers text[], of_pupils uuid[], by_client uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.remove_client_keys(of_client uuid, secret_sha256 bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.remove_client_keys(of_client uuid, secret_sha256 bytea) TO markonce_app;
 
 REVOKE ALL ON FUNCTION public.remove_expired_secrets(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_expired_secrets(most integer) TO markonce_app;
@@ -5863,6 +6105,9 @@ REVOKE ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window s
 GRANT ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.set_client_keys(of_client uuid, public_keys jsonb, overlap interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.set_client_keys(of_client uuid, public_keys jsonb, overlap interval) TO markonce_app;
+
 REVOKE ALL ON FUNCTION public.touch_shared() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.visibility_now(in_tenant uuid, of_target uuid) FROM PUBLIC;
@@ -5913,6 +6158,17 @@ GRANT SELECT ON TABLE public.census TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.characteristic_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.characteristic_history TO markonce_operator;
+
+GRANT SELECT ON TABLE public.client_changes TO markonce_operator;
+
+GRANT SELECT ON TABLE public.reach TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.reach TO markonce_operator;
+
+GRANT SELECT ON TABLE public.client_history TO markonce_app;
+GRANT SELECT ON TABLE public.client_history TO markonce_operator;
+
+GRANT SELECT ON TABLE public.client_keys TO markonce_app;
+GRANT SELECT ON TABLE public.client_keys TO markonce_operator;
 
 GRANT SELECT ON TABLE public.client_secrets TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.client_secrets TO markonce_operator;
@@ -5974,9 +6230,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.external_ids TO markonce_opera
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.former_laestabs TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.former_laestabs TO markonce_operator;
 
-GRANT SELECT ON TABLE public.reach TO markonce_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.reach TO markonce_operator;
-
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.trusts TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.trusts TO markonce_operator;
 
@@ -5985,6 +6238,11 @@ GRANT SELECT ON TABLE public.given_grants TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grades TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.grades TO markonce_operator;
+
+GRANT SELECT ON TABLE public.grant_changes TO markonce_operator;
+
+GRANT SELECT ON TABLE public.grant_history TO markonce_app;
+GRANT SELECT ON TABLE public.grant_history TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.group_members TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.group_members TO markonce_operator;

@@ -47,8 +47,10 @@ from domain.assessment.targets import TARGETS
 from domain.assessment.window_changes import WINDOW_CHANGES
 from domain.assessment.window_subjects import WINDOW_SUBJECTS
 from domain.assessment.windows import WINDOWS
+from domain.clients.access_history import CLIENT_CHANGES, GRANT_CHANGES
 from domain.clients.change_client import create_client, revoke_client, rotate_client_secret
 from domain.clients.change_grant import confirm_grant, create_grant, end_grant, extend_grant, narrow_grant
+from domain.clients.client_keys import PUBLIC_KEYS, remove_client_keys, set_client_keys
 from domain.clients.given_grants import GRANTS
 from domain.clients.own_clients import CLIENTS
 from domain.clients.revocations import reapply_client, reapply_grant
@@ -125,7 +127,10 @@ RESOURCES = link_resources(
         PLANNED_ENROLMENTS,
         PLANNED_CHARACTERISTICS,
         CLIENTS,
+        PUBLIC_KEYS,
+        CLIENT_CHANGES,
         GRANTS,
+        GRANT_CHANGES,
     ]
 )
 
@@ -181,6 +186,8 @@ COMMANDS = {
         delete_window,
         create_client,
         rotate_client_secret,
+        set_client_keys,
+        remove_client_keys,
         revoke_client,
         create_grant,
         narrow_grant,

@@ -27,12 +27,14 @@ from api.commands.grants import (
     KindOfUse,
     Purpose,
     add_grant,
+    describe_change,
     describe_grant,
     find_client,
     print_unconfirmed,
     read_terms,
 )
 from domain.clients import clients, grants
+from domain.clients.access_history import Change, list_client_changes
 from domain.declare.ids import NIL
 from domain.support.clock import read_now
 
@@ -69,7 +71,11 @@ def create_client(
     ] = "",
     jwks: Annotated[
         Path | None,
-        typer.Option(help="A JWKS file with the client's public keys: it authenticates by private_key_jwt and has no secret."),
+        typer.Option(
+            help="A JWKS file with the client's public keys: it authenticates by private_key_jwt and has no secret.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     origin: Annotated[
         list[str] | None,
@@ -86,7 +92,7 @@ def create_client(
     async def work(connection: Any) -> tuple[UUID, str | None, int]:
         requests = [grants.parse_grant(text) for text in grant or ()]
         terms = read_terms(purpose, approved_by, agreement, expires, kind)
-        keys = json.loads(jwks.read_text()) if jwks else None
+        keys = _read_keys(jwks) if jwks else None
         method: clients.AuthMethod = "private_key_jwt" if jwks else "client_secret"
         tenant_id = await grants.find_tenant_of(connection, grants.parse_grant(f"{tenant}=all")) if tenant else NIL
         client_id, secret = await clients.create_client(connection, name, method, keys, origin or (), tenant_id)
@@ -131,6 +137,17 @@ def show_client(name: ClientName) -> None:
     _print_client(*run_as_operator(work), everything=True)
 
 
+@client_commands.command("history")
+def show_history(name: ClientName) -> None:
+    """Show who made a client, rotated its secret, changed its keys and origins and revoked it, and when."""
+
+    async def work(connection: Any) -> list[Change]:
+        return await list_client_changes(connection, (await find_client(connection, name)).id)
+
+    for change in run_as_operator(work):
+        console.print(describe_change(change), soft_wrap=True)
+
+
 @client_commands.command("origins")
 def set_client_origins(
     name: ClientName,
@@ -171,6 +188,49 @@ def rotate_client_secret(
     print_credentials(client_id, secret, output)
     end = f"works until {read_now() + overlap:%Y-%m-%d %H:%M} UTC" if overlap else "works no more"
     console.print(f"The old secret {end}.")
+
+
+@client_commands.command("keys")
+def set_client_keys(
+    name: ClientName,
+    jwks: Annotated[
+        Path | None,
+        typer.Option(help="A JWKS file with its public keys, in place of those that it has.", exists=True, dir_okay=False),
+    ] = None,
+    secret: Annotated[bool, typer.Option("--secret", help="It has no keys any more, and a secret instead.")] = False,
+    overlap_hours: Annotated[int, typer.Option(help="With --jwks, how long its secret still works.")] = 0,
+    output: Output = None,
+) -> None:
+    """Let a client authenticate by its own keys, or by a secret again, or, without either, show its keys."""
+    if (jwks and (secret or output)) or (output and not secret):
+        fail("--jwks and --secret are one or the other, and --output is for the secret.")
+
+    async def work(connection: Any) -> tuple[UUID, str | None, list[dict[str, Any]]]:
+        client = await find_client(connection, name)
+        made = None
+        if jwks:
+            await clients.set_keys(connection, client.id, _read_keys(jwks), timedelta(hours=overlap_hours))
+        elif secret:
+            made = await clients.remove_keys(connection, client.id)
+            write_credentials(client.id, made, output)
+        return client.id, made, await clients.list_keys(connection, client.id)
+
+    with open_secret_file(output):
+        client_id, made, keys = run_as_operator(work)
+    if made is not None:
+        print_credentials(client_id, made, output)
+    for key in keys:
+        console.print(json.dumps(key), soft_wrap=True, markup=False)
+    if made is None and not keys:
+        console.print(f"{escape(name)} has no keys: it authenticates by a secret.", soft_wrap=True)
+
+
+def _read_keys(path: Path) -> object:
+    """Returns what a JWKS file holds. Raises ValueError."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{path} is no JWKS: {problem}") from None
 
 
 @client_commands.command("revoke")

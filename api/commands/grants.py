@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from api.commands.console import console, fail, format_count, run_as_operator
 from domain.clients import clients, grants
+from domain.clients.access_history import Change, list_grant_changes
 from domain.declare.ids import parse_id
 from domain.support.clock import ENGLAND
 
@@ -134,6 +135,14 @@ def list_all(
         console.print(f"{escape(name)}  {describe_grant(grant)}", soft_wrap=True)
 
 
+@grant_commands.command("history")
+def show_history(grant: GrantId) -> None:
+    """Show who gave, narrowed, extended, ended and confirmed a grant, and when."""
+
+    for change in run_as_operator(lambda connection: list_grant_changes(connection, _read_id(grant))):
+        console.print(describe_change(change), soft_wrap=True)
+
+
 @grant_commands.command("narrow")
 def narrow(
     grant: GrantId,
@@ -193,6 +202,16 @@ def confirm(grant: GrantId) -> None:
 
     run_as_operator(work)
     console.print("The grant is confirmed.")
+
+
+def describe_change(change: Change) -> str:
+    """Returns a change of a grant or client as a line."""
+    who = "the command line" if change.client is None else escape(change.client)
+    line = f"{change.changed_at.astimezone(ENGLAND):%Y-%m-%d %H:%M}  {change.outcome} by {who}"
+    if change.scopes is None:
+        return line
+    end = "for ever" if change.expires_at is None else f"until {change.expires_at.astimezone(ENGLAND):%Y-%m-%d %H:%M}"
+    return f"{line}  {','.join(change.scopes)}  {end}"
 
 
 def _read_id(text: str) -> UUID:

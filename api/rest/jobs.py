@@ -26,7 +26,7 @@ from domain.read.checks import FUNCTION_VALUES
 from domain.write.command import Command
 from domain.write.idempotency import check_key
 
-RESUMABLE = ("body-cut-short", "body-too-slow", "busy", "idempotency-in-progress", "idempotency-key-reused")
+RESUMABLE = ("body-cut-short", "body-too-slow", "busy", "database-unavailable", "idempotency-in-progress", "idempotency-key-reused")
 """Codes of errors after which a stream with an Idempotency-Key goes on when it is sent again; after any other it begins anew."""
 
 

@@ -4,6 +4,7 @@ Functions of the owner write (migration 0072) and check all of it again: the app
 A secret is made here, its hash is stored, and it stands in the first answer alone.
 """
 
+import json
 from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType, structs
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.clients.clients import MAX_NAME, MAX_ORIGINS, find_origin_issues, make_name_error
+from domain.clients.key_sets import MAX_KEYS, JsonWebKey, find_key_issues, make_key_set
 from domain.clients.revocations import note_client
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound
 from domain.declare.ids import NIL, new_id, parse_id
@@ -33,13 +35,19 @@ MAX_OVERLAP_HOURS = 168
 
 
 class NewClient(Input, kw_only=True):
-    """A client to make. It authenticates by a secret, which the answer shows once; it has no grant yet. `tenant` is whose client it is, and is
-    needed where clients:write is held over several trusts or schools."""
+    """A client to make. It authenticates by a secret, which the answer shows once, or by a key of its own, where it has `publicKeys`; it has no
+    grant yet. `tenant` is whose client it is, and is needed where clients:write is held over several trusts or schools."""
 
     name: Annotated[Text, describe("Name, unique among the clients of the tenant that are not revoked.")]
     tenant: TenantRef | UnsetType = UNSET
     origins: Annotated[
         list[Text], describe(f"Origins of its browser apps, such as https://app.example, at most {MAX_ORIGINS}.")
+    ] = []
+    public_keys: Annotated[
+        list[JsonWebKey],
+        describe(
+            f"Its public keys, at most {MAX_KEYS}: it authenticates by private_key_jwt and has no secret. Without any it has a secret."
+        ),
     ] = []
 
 
@@ -57,7 +65,7 @@ class ClientRef(Input, kw_only=True):
 
 class ClientSecret(Output, kw_only=True):
     """A client and its new secret, which no other answer shows: not that to the same request again, and not that of a dry run. Whoever lost
-    it rotates it."""
+    it rotates it. A client with keys of its own has none."""
 
     id: str
     name: str
@@ -67,6 +75,8 @@ class ClientSecret(Output, kw_only=True):
 
     def drop_secrets(self) -> "ClientSecret":
         """Returns what a later answer says."""
+        if self.client_secret is None:
+            return self
         message = "The secret was in the first answer alone. If that is lost, rotate it: POST /v1/clients/{id}/rotate-secret."
         return structs.replace(self, client_secret=None, warnings=[Issue("/clientSecret", "secret-not-repeated", message)])
 
@@ -89,6 +99,10 @@ async def create_client(connection: Connection, caller: Caller, client: NewClien
     with checks.attempt():
         if parse_id(client.name.strip()) is not None or not client.name.strip():
             checks.add(Issue("/name", "wrong-value", f"A name has 1 to {MAX_NAME} characters, and is no id."))
+    with checks.attempt():
+        if client.public_keys:
+            require_readable(client.public_keys)
+            checks.add(*find_key_issues(client.public_keys, "/publicKeys"))
     tenant_id = await _find_tenant(connection, caller, client, checks)
     with checks.attempt():
         if await connection.fetchval(_IS_NAMED, tenant_id, client.name.strip()):
@@ -96,29 +110,27 @@ async def create_client(connection: Connection, caller: Caller, client: NewClien
     checks.refuse_if_any()
     require_readable(client)
     client_id, (secret, digest) = new_id(CLIENT), make_secret()
-    name = client.name.strip()
-    arguments = client_id, tenant_id, name, [*dict.fromkeys(client.origins)], digest
-    (made,) = await run_as_owner(connection, "SELECT make_client($1, $2, $3, $4, $5) AS is_made", *arguments)
+    name, keys = client.name.strip(), client.public_keys
+    arguments = client_id, tenant_id, name, [*dict.fromkeys(client.origins)], json.dumps(make_key_set(keys)) if keys else digest
+    function = "make_key_client($1, $2, $3, $4, $5::text::jsonb)" if keys else "make_client($1, $2, $3, $4, $5)"
+    (made,) = await run_as_owner(connection, f"SELECT {function} AS is_made", *arguments)
     if not made["is_made"]:
         raise make_name_error(name)
-    return ClientSecret(id=str(client_id), name=name, client_secret=None if is_dry_run() else secret)
+    return ClientSecret(id=str(client_id), name=name, client_secret=None if keys or is_dry_run() else secret)
 
 
 @command(scope=Scope.CLIENTS_WRITE, at_school=False, on_installation=True, fails=(Invalid, NotFound, Conflict, Forbidden))
 async def rotate_client_secret(connection: Connection, caller: Caller, action: Action[SecretRotation]) -> ClientSecret:
     """Give a client of the trust or school a new secret. Whoever has it acts as the client: it may hold no more than the caller,
     of what was granted here or by the command line."""
-    client, checks = await _find_client(connection, caller, action.id), Checks()
+    client, checks = await find_own_client(connection, caller, action.id), Checks()
     with checks.attempt():
-        if client["revoked_at"] is not None:
-            raise Conflict("The client is revoked.", code="client-revoked")
+        refuse_revoked(client)
         if client["auth_method"] != "client_secret":
             raise Conflict("The client authenticates by its own key and has no secret.", code="no-secret")
     checks.refuse_if_any()
     require_readable(action.fields)
-    if not await connection.fetchval("SELECT may_rotate($1)", action.id):
-        message = "The client holds more than the caller, who would get it with the secret. Revoke the client, or let the operator rotate the secret."
-        raise Forbidden(message, code="client-holds-more")
+    await require_no_more(connection, action.id)
     secret, digest = make_secret()
     overlap = timedelta(hours=action.fields.overlap_hours)
     await run_as_owner(connection, "SELECT rotate_client($1, $2, $3)", action.id, digest, overlap)
@@ -129,11 +141,24 @@ async def rotate_client_secret(connection: Connection, caller: Caller, action: A
 @command(scope=Scope.CLIENTS_WRITE, at_school=False, on_installation=True, fails=(NotFound,))
 async def revoke_client(connection: Connection, caller: Caller, ref: ClientRef) -> ClientEnd:
     """Revoke a client of the trust or school, for good: it gets no token, and reaches nothing from its next request on. Its name is free again."""
-    client = await _find_client(connection, caller, parse_id(ref.id))
+    client = await find_own_client(connection, caller, parse_id(ref.id))
     client_id = UUID(str(client["id"]))
     rows = await run_as_owner(connection, "SELECT end_client AS id FROM end_client($1) ORDER BY 1", client_id)
     await note_client(connection, client_id)
     return ClientEnd(id=ref.id, name=client["name"], unconfirmed_grants=[str(row["id"]) for row in rows])
+
+
+def refuse_revoked(client: Any) -> None:
+    """Raises Conflict where a client is revoked."""
+    if client["revoked_at"] is not None:
+        raise Conflict("The client is revoked.", code="client-revoked")
+
+
+async def require_no_more(connection: Connection, client_id: UUID) -> None:
+    """Raises Forbidden where a client holds more than the caller, who would act as the client by a new secret or key."""
+    if not await connection.fetchval("SELECT may_rotate($1)", client_id):
+        message = "The client holds more than the caller, who would get it with the secret. Revoke the client, or let the operator rotate the secret."
+        raise Forbidden(message, code="client-holds-more")
 
 
 async def run_as_owner(connection: Connection, statement: str, *values: Any) -> list[Any]:
@@ -153,7 +178,7 @@ WHERE c.id = $2 AND {reaches_sql("$1", "c.tenant_id", "c.tenant_id", "$3")}
 """
 
 
-async def _find_client(connection: Connection, caller: Caller, client_id: UUID | None) -> Any:
+async def find_own_client(connection: Connection, caller: Caller, client_id: UUID | None) -> Any:
     """Returns a client of a tenant over which the caller holds clients:write. Raises NotFound."""
     row = await connection.fetchrow(_FIND, caller.client_id, client_id, Scope.CLIENTS_WRITE.value)
     if row is None:

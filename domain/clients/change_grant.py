@@ -129,7 +129,7 @@ async def create_grant(connection: Connection, caller: Caller, grant: NewGrant) 
     if tenant_id != NIL:
         for i, scope in names:
             if scope not in held:
-                message = f"The caller does not hold {scope} there, in a grant of its own and in its token."
+                message = f"The caller does not hold {scope} there, in its token and by a grant of the command line: what another client gave is not given on."
                 checks.add(Issue(f"/scopes/{i}", "grant-too-wide", message))
         with checks.attempt():
             expires_at = _choose_expiry(held, [scope for _, scope in names], grant.expires_at)
@@ -265,9 +265,10 @@ def _check_names(checks: Checks, fields: Any, name: str) -> list[tuple[int, str]
 _HOLDINGS = f"""
 SELECT s.scope, NULLIF(max(COALESCE(r.ends_at, 'infinity')), 'infinity') AS until
 FROM reach r JOIN grants g ON g.id = r.grant_id CROSS JOIN unnest(r.scopes) s (scope)
-WHERE r.client_id = $1 AND r.tenant_id = $2 AND r.school_id = $3 AND g.target <> 'trusts' AND {IN_FORCE} GROUP BY s.scope
+WHERE r.client_id = $1 AND r.tenant_id = $2 AND r.school_id = $3 AND g.target <> 'trusts' AND g.given_by IS NULL AND {IN_FORCE} GROUP BY s.scope
 """
-"""A grant on all trusts reaches no school of theirs, so it is less than one on a trust."""
+"""A grant on all trusts reaches no school of theirs, so it is less than one on a trust. What another client gave is not given on: two clients would
+otherwise keep alive what each gave to the other."""
 
 
 async def _read_holdings(connection: Connection, caller: Caller, tenant_id: UUID, school_id: UUID) -> dict[str, _Holding]:

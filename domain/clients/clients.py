@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from joserfc.jwk import KeySet
@@ -41,6 +41,8 @@ _INSERT_CLIENT = """
 INSERT INTO clients (id, name, display_name, auth_method, jwks, origins, of_tenant) VALUES ($1, $2, $2, $3, $4::text::jsonb, $5, $6)
 ON CONFLICT (of_tenant, display_name) WHERE revoked_at IS NULL DO NOTHING RETURNING id
 """
+
+_SET_KEYS = "UPDATE clients SET auth_method = $2, jwks = $3::text::jsonb WHERE id = $1"
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,45 @@ async def rotate_secret(connection: Connection, client_id: UUID, overlap: timede
     """Returns a new secret, which cannot be read again. The old secrets expire after `overlap`. Raises NotFound and
     Conflict."""
     async with connection.transaction():
-        client = await lock_client(connection, client_id)
+        client = await _lock_unrevoked(connection, client_id)
         if client.auth_method != "client_secret":
             raise Conflict(f"The client {client.name!r} authenticates by {client.auth_method} and has no secret.", code="no-secret")
-        if client.revoked_at is not None:
-            raise Conflict(f"The client {client.name!r} is revoked.", code="client-revoked")
         await expire_secrets(connection, client_id, overlap)
         await note_client(connection, client_id)
         return await add_secret(connection, client_id)
+
+
+async def set_keys(connection: Connection, client_id: UUID, jwks: object, overlap: timedelta = timedelta(0)) -> None:
+    """Lets a client authenticate by these public keys, a JWKS, and no others. Its secrets expire after `overlap`. Raises NotFound,
+    Conflict where it is revoked, and Invalid with every issue."""
+    keys, issues = read_key_set(jwks)
+    if keys is None:
+        raise make_invalid(issues)
+    async with connection.transaction():
+        await _lock_unrevoked(connection, client_id)
+        await connection.execute(_SET_KEYS, client_id, "private_key_jwt", json.dumps(keys.as_dict()))
+        await expire_secrets(connection, client_id, overlap)
+        await note_client(connection, client_id, has_keys=True)
+
+
+async def remove_keys(connection: Connection, client_id: UUID) -> str:
+    """Removes a client's public keys, and returns the secret that it has instead, which cannot be read again. Raises NotFound, and
+    Conflict where it is revoked or has no keys."""
+    async with connection.transaction():
+        client = await _lock_unrevoked(connection, client_id)
+        if client.auth_method != "private_key_jwt":
+            raise Conflict(f"The client {client.name!r} authenticates by a secret and has no keys.", code="no-keys")
+        await connection.execute(_SET_KEYS, client_id, "client_secret", None)
+        await expire_secrets(connection, client_id, timedelta(0))
+        await note_client(connection, client_id, has_keys=True)
+        return await add_secret(connection, client_id)
+
+
+async def _lock_unrevoked(connection: Connection, client_id: UUID) -> Client:
+    client = await lock_client(connection, client_id)
+    if client.revoked_at is not None:
+        raise Conflict(f"The client {client.name!r} is revoked.", code="client-revoked")
+    return client
 
 
 async def set_origins(connection: Connection, client_id: UUID, origins: Sequence[str]) -> None:
@@ -200,6 +233,12 @@ async def find_client(connection: Connection, id_or_name: str) -> Client | None:
     if len(rows) == 2 and str(rows[0]["id"]) != id_or_name and rows[1]["revoked_at"] is None:
         raise Conflict(f"Clients of several tenants are named {id_or_name!r}. Name the client by its id.", code="name-ambiguous")
     return Client(**rows[0]) if rows else None
+
+
+async def list_keys(connection: Connection, client_id: UUID) -> list[dict[str, Any]]:
+    """Returns the public keys of a client, each as a JSON Web Key."""
+    stored = await connection.fetchval("SELECT (jwks -> 'keys')::text FROM clients WHERE id = $1", client_id)
+    return list(json.loads(stored or "[]"))
 
 
 async def count_schools_in_reach(connection: Connection, client_id: UUID) -> int:

@@ -3,6 +3,7 @@
 An entry says what was taken away, never what a client may do: so nothing that was given later is lost.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,8 @@ from domain.store.ledger_notes import note
 from domain.store.ledger_reapply import Reapplied
 
 _CLIENT = """
-SELECT c.revoked_at, c.origins, ARRAY(SELECT s.sha256 FROM client_secrets s WHERE s.client_id = c.id AND s.expires_at IS NOT NULL ORDER BY s.sha256) AS hashes,
+SELECT c.revoked_at, c.origins, c.jwks::text AS jwks,
+    ARRAY(SELECT s.sha256 FROM client_secrets s WHERE s.client_id = c.id AND s.expires_at IS NOT NULL ORDER BY s.sha256) AS hashes,
     ARRAY(SELECT s.expires_at FROM client_secrets s WHERE s.client_id = c.id AND s.expires_at IS NOT NULL ORDER BY s.sha256) AS ends
 FROM clients c WHERE c.id = $1
 """
@@ -27,6 +29,13 @@ _END_SECRETS = """
 UPDATE client_secrets s SET expires_at = g.ends FROM unnest($2::bytea[], $3::timestamptz[]) g (hash, ends)
 WHERE s.client_id = $1 AND s.sha256 = g.hash AND COALESCE(s.expires_at, 'infinity') > g.ends RETURNING 1
 """
+_TAKE_KEYS = """
+UPDATE clients c SET jwks = CASE WHEN l.keys IS NOT NULL THEN jsonb_build_object('keys', l.keys) END
+FROM (SELECT jsonb_agg(k.key ORDER BY k.no) FILTER (WHERE k.key IN (SELECT jsonb_array_elements($2::text::jsonb))) AS keys, count(*) AS keys_now
+      FROM clients o CROSS JOIN jsonb_array_elements(o.jwks -> 'keys') WITH ORDINALITY k (key, no) WHERE o.id = $1) l
+WHERE c.id = $1 AND c.jwks IS NOT NULL AND COALESCE(jsonb_array_length(l.keys), 0) < l.keys_now RETURNING 1
+"""
+"""A client of whose keys none is left gets no token until the operator gives it a secret or keys."""
 _TAKE_FROM_GRANTS = """
 UPDATE grants r SET scopes = ARRAY(SELECT s FROM unnest(r.scopes) s WHERE s = ANY ($2)),
     expires_at = LEAST(r.expires_at, $3), revoked_at = COALESCE(r.revoked_at, $4)
@@ -37,14 +46,18 @@ WHERE r.id = $1 AND (
 """
 
 
-async def note_client(connection: Connection, client_id: UUID, *, has_origins: bool = False) -> None:
-    """Notes for the ledger that a client is revoked and which of its secrets end; with `has_origins` also which origins are left."""
+async def note_client(connection: Connection, client_id: UUID, *, has_origins: bool = False, has_keys: bool = False) -> None:
+    """Notes for the ledger that a client is revoked and which of its secrets end; with `has_origins` also which origins are left, and
+    with `has_keys` which public keys."""
     row = await connection.fetchrow(_CLIENT, client_id)
     if row is None:
         return
     ends = {hash_.hex(): at.isoformat() for hash_, at in zip(row["hashes"], row["ends"], strict=True)}
     origins = list(row["origins"]) if has_origins else None
-    note("client", {"client": str(client_id), "revokedAt": _write(row["revoked_at"]), "secrets": ends, "origins": origins})
+    facts = {"client": str(client_id), "revokedAt": _write(row["revoked_at"]), "secrets": ends, "origins": origins}
+    if has_keys:
+        facts["keys"] = json.loads(row["jwks"] or '{"keys": []}')["keys"]
+    note("client", facts)
 
 
 async def note_grants(connection: Connection, grant_ids: Collection[UUID]) -> None:
@@ -62,11 +75,13 @@ async def note_grants(connection: Connection, grant_ids: Collection[UUID]) -> No
 
 
 async def reapply_client(connection: Connection, facts: Mapping[str, Any]) -> Reapplied:
-    """Revokes a client, ends its secrets and takes its origins, as an entry of the ledger says."""
+    """Revokes a client, ends its secrets and takes its origins and keys, as an entry of the ledger says."""
     client_id, secrets = UUID(facts["client"]), facts["secrets"]
     taken = await connection.fetch(_TAKE_FROM_CLIENT, client_id, _read(facts["revokedAt"]), facts["origins"])
     hashes, ends = [bytes.fromhex(hash_) for hash_ in secrets], [datetime.fromisoformat(at) for at in secrets.values()]
     ended = await connection.fetch(_END_SECRETS, client_id, hashes, ends)
+    if "keys" in facts:  # not in entries of programs before 0085
+        ended += await connection.fetch(_TAKE_KEYS, client_id, json.dumps(facts["keys"]))
     if taken:
         await _derive_reach(connection, client_id)
     return Reapplied.DONE if taken or ended else Reapplied.NOTHING_TO_DO

@@ -9,7 +9,7 @@ DomainError
 ├── ClientRevoked       the client was revoked after its token was issued
 ├── Conflict            stored data forbids the change now
 ├── Stale               the row has another version than the request expects (If-Match, expectedVersion)
-├── Busy                the same request is still running, or the database is busy; carries Retry-After
+├── Busy                the same request is still running, or the database is busy or unavailable; carries Retry-After
 └── DatabaseError       the database is unreachable, or not fit for this program
 """
 
@@ -133,6 +133,15 @@ class Busy(DomainError):
     def __init__(self, detail: str, *, code: str | None = None, retry_after: int = 2) -> None:
         super().__init__(detail, code=code)
         self.retry_after = retry_after
+
+
+class DatabaseUnavailable(Busy):
+    """The database cannot be reached, has ended the connection, or does no work, such as while it starts or its disk is full."""
+
+    code = "database-unavailable"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=5)
 
 
 class InProgress(Busy):

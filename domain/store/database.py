@@ -24,7 +24,16 @@ import asyncpg
 from domain.declare.errors import Busy, DatabaseError
 from domain.store.ledger import Ledger
 from domain.store.ledger_notes import collect_notes, give_up_entries, write_notes
-from domain.store.outages import LOST, OutcomeUnknown, is_lock_timeout, is_outage, is_rejection, is_timeout
+from domain.store.outages import (
+    FAILURES,
+    LOCKED_BY_OTHERS,
+    LOST,
+    OutcomeUnknown,
+    is_lock_timeout,
+    is_outage,
+    is_rejection,
+    make_outage,
+)
 from domain.store.pool import Connection as Connection
 from domain.store.pool import Pool, PoolCounts
 from domain.store.roles import find_role_fault
@@ -49,12 +58,6 @@ MAX_REMEMBERED_STATEMENTS = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
 """How long a request waits for a connection, and how long connecting may take."""
 ROLLBACK_SECONDS = 2.0
-LOCK_TIMEOUT = "lock_timeout"
-FAILURES = (LOCK_TIMEOUT, "timeout", "rejected", "lost")
-"""The kinds of failures that are counted: a lock or an answer did not come in time, PostgreSQL rejected a statement for a
-transient reason, the connection was lost.
-"""
-LOCKED_BY_OTHERS = "Other writes to the same schools are running."
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 """What a statement may raise while a migration runs; writers break each other's deadlocks too."""
@@ -114,8 +117,8 @@ class ConditionFailed(Exception):
 
 
 class Database:
-    """A pool of connections. Every method raises Busy if no connection is free, a statement takes too long or
-    PostgreSQL is unavailable.
+    """A pool of connections. Every method raises Busy if no connection is free or a statement takes too long, and
+    DatabaseUnavailable, which is a Busy too.
 
     Settings are local to their transaction, so releasing a connection needs no round trip.
     """
@@ -192,23 +195,16 @@ class Database:
         """Returns what the pool of connections does now."""
         return self._pool.count()
 
-    def _describe_outage(self, error: Exception, use: DatabaseUse) -> Busy:
+    def _describe_outage(self, error: Exception, use: DatabaseUse, *, is_connected: bool) -> Busy:
         """Returns the error for the client, without PostgreSQL's own text, and counts its kind."""
-        if is_lock_timeout(error):
-            kind, detail = LOCK_TIMEOUT, LOCKED_BY_OTHERS
-        elif is_timeout(error):
-            kind, detail = "timeout", "The database did not answer in time."
-        elif is_rejection(error):
-            kind, detail = "rejected", f"The database cannot do this at the moment; {use.describe_loss()}."
-        else:
-            kind, detail = "lost", f"The connection to the database was lost; {use.describe_loss()}."
+        kind, outage = make_outage(error, is_connected=is_connected, loss=use.describe_loss())
         self.failures[kind] += 1
-        return Busy(detail)
+        return outage
 
     @asynccontextmanager
     async def _connection(self, *, is_writing: bool = False, name: str = "") -> AsyncIterator[Connection]:
-        """Lends a connection of the pool. Raises Busy if PostgreSQL is unavailable or a lock times out; other errors
-        pass.
+        """Lends a connection of the pool. Raises Busy if none is free or a lock times out, and DatabaseUnavailable; other
+        errors pass.
         """
         use = database_use.get() or DatabaseUse()
         connection: Connection | None = None
@@ -227,11 +223,11 @@ class Database:
         except LOST as problem:
             if isinstance(problem, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
                 raise  # an incorrect call of asyncpg
-            raise self._describe_outage(problem, use) from problem
+            raise self._describe_outage(problem, use, is_connected=connection is not None) from problem
         except Exception as problem:
             is_reusable = is_rejection(problem) or not isinstance(problem, asyncpg.PostgresError)
             if is_outage(problem) or is_lock_timeout(problem):
-                raise self._describe_outage(problem, use) from problem
+                raise self._describe_outage(problem, use, is_connected=connection is not None) from problem
             raise
         finally:
             if connection is not None:

@@ -5,7 +5,8 @@ Other errors are faults of this program.
 
 import asyncpg
 
-from domain.declare.errors import Busy
+from domain.declare.errors import Busy, DatabaseUnavailable
+from domain.store.pool import NoneFree
 
 TRANSIENT_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58"})
 """SQLSTATE classes (PostgreSQL documentation, appendix A): connection, login, no such database, insufficient resources
@@ -16,7 +17,15 @@ TRANSIENT_SQLSTATES = frozenset({"25006", "25P03", "25P04", "55006"})
 exclusively.
 """
 LOCK_NOT_AVAILABLE = "55P03"
+OVERLOAD_SQLSTATES = frozenset({"53200", "53300", "55006", "57014"})
+"""PostgreSQL works, and has no memory or connection left, or stopped a statement that took too long or was in the way."""
 
+LOCK_TIMEOUT = "lock_timeout"
+FAILURES = (LOCK_TIMEOUT, "timeout", "rejected", "lost")
+"""The kinds of failures that are counted: a lock, an answer or a connection of the pool did not come in time, PostgreSQL
+rejected a statement for a transient reason, the connection was lost or could not be made.
+"""
+LOCKED_BY_OTHERS = "Other writes to the same schools are running."
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """Errors of a broken connection, also of one that broke in the middle of a message. TimeoutError is an OSError."""
 
@@ -36,6 +45,11 @@ def is_outage(error: BaseException) -> bool:
     return not is_rejection(error) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_SQLSTATES
 
 
+def is_overload(error: BaseException) -> bool:
+    """Whether PostgreSQL works for others and not for this request."""
+    return getattr(error, "sqlstate", None) in OVERLOAD_SQLSTATES
+
+
 def is_timeout(error: BaseException) -> bool:
     """Whether a statement, or a wait for an answer or a connection, took too long."""
     return isinstance(error, TimeoutError | asyncpg.QueryCanceledError)
@@ -44,6 +58,25 @@ def is_timeout(error: BaseException) -> bool:
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether a statement waited for a lock too long."""
     return getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE
+
+
+def make_outage(error: Exception, *, is_connected: bool, loss: str) -> tuple[str, Busy]:
+    """Returns the kind of a failure and the error for the client, without PostgreSQL's own text. It is DatabaseUnavailable where
+    PostgreSQL serves nobody, and else Busy.
+
+    `is_connected` says that there was a connection, and `loss` what was written.
+    """
+    if is_lock_timeout(error):
+        return LOCK_TIMEOUT, Busy(LOCKED_BY_OTHERS)
+    if isinstance(error, NoneFree):
+        return "timeout", Busy("No connection to the database was free in time.")
+    if is_connected and is_timeout(error):
+        return "timeout", Busy("The database did not answer in time.")
+    if is_rejection(error) or is_overload(error):
+        detail = f"The database cannot do this at the moment; {loss}."
+        return "rejected", Busy(detail) if is_overload(error) else DatabaseUnavailable(detail)
+    what = "connection to the database was lost" if is_connected else "database cannot be reached"
+    return "lost", DatabaseUnavailable(f"The {what}; {loss}.")
 
 
 class OutcomeUnknown(Busy):

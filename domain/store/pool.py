@@ -23,6 +23,10 @@ CLOSE_SECONDS = 2.0
 """How long a connection may take to cancel its statement and close. Then its socket is closed."""
 
 
+class NoneFree(TimeoutError):
+    """No connection of the pool was free in time: others use them."""
+
+
 @dataclass(eq=False)
 class Loan:
     """One use of a connection. `may_open` is False once opening a connection has failed for it."""
@@ -81,8 +85,8 @@ class Pool:
     async def acquire(self, seconds: float, client: Hashable | None = None, *, is_writing: bool = False) -> Connection:
         """Returns a connection, which the caller must release.
 
-        If no new connection can be opened, waits for one that is in use. Raises TimeoutError if none is free in time,
-        or the error of connecting.
+        If no new connection can be opened, waits for one that is in use. Raises NoneFree if none is free in time, or the error
+        of connecting.
         """
         loan = Loan(client, is_writing)
         granted = self._take(loan)
@@ -94,8 +98,8 @@ class Pool:
             try:
                 if granted is None:
                     granted = await self._wait(loan, until)
-            except TimeoutError:
-                raise failure or TimeoutError from None
+            except NoneFree:
+                raise failure or NoneFree from None
             if not isinstance(granted, _Permit):
                 return granted
             try:
@@ -202,7 +206,7 @@ class Pool:
         try:
             return await waiter
         except BaseException as problem:
-            self._timeouts += isinstance(problem, TimeoutError)
+            self._timeouts += isinstance(problem, NoneFree)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:  # granted at the moment when waiting ended
                 self._return(loan, waiter.result())
             raise
@@ -261,7 +265,7 @@ class Pool:
 def _give_up(waiter: "asyncio.Future[Granted]") -> None:
     """Ends the wait for a connection."""
     if not waiter.done():
-        waiter.set_exception(TimeoutError())
+        waiter.set_exception(NoneFree())
 
 
 async def _close(connection: Connection) -> None:

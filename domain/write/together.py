@@ -194,7 +194,7 @@ class WritesTogether:
                 elif isinstance(problem, OutcomeUnknown):
                     each.turn.set_exception(OutcomeUnknown())
                 else:
-                    each.turn.set_exception(Busy(problem.detail, retry_after=problem.retry_after))
+                    each.turn.set_exception(Busy(problem.detail, code=problem.code, retry_after=problem.retry_after))
             self._begin_next(lane)
 
 

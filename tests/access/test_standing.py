@@ -46,7 +46,10 @@ OF_TRUSTS = {
     "calendarLink",
     "collectionAnswer",
     "client",
+    "clientChange",
+    "publicKey",
     "grant",
+    "grantChange",
 }
 """The resources of which a trust without a school has rows, or nobody owns the rows."""
 

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from domain.clients.clients import revoke_client, set_origins
 from domain.clients.grants import approve_grant, narrow_grant, parse_grant
 from domain.declare.ids import NIL, new_id
 from domain.declare.scopes import Scope
@@ -193,6 +194,12 @@ WIDER: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     ),
     "everything": ("manager", {"scopes": ["all"]}, {"/scopes/0": "scope-unknown"}),
     "nothing": ("manager", {"scopes": []}, {"/scopes": "required"}),
+    "null": ("manager", {"scopes": None}, {"/scopes": "wrong-value"}),
+    "the maintained schools of an authority, of a school": (
+        "head",
+        {"target": {"localAuthority": "936"}},
+        {"/target/localAuthority": "unknown-field", "/target": "wrong-value"},
+    ),
     "to nobody": ("manager", {"client": str(new_id(CLIENT))}, {"/client": "grantee-unknown"}),
     "all at once": (
         "second",
@@ -305,6 +312,43 @@ async def test_what_was_given_in_two_steps_is_no_more(here: Trust) -> None:
     answer = await manager.post(f"/v1/grants/{to_manager['id']}/extend", json={"expiresAt": "2098-01-01T00:00:00Z"})
     assert issues(answer.json()) == {"": "grant-to-oneself"}
     await sent(manager, f"/v1/grants/{to_manager['id']}/end")
+
+
+async def test_a_grant_of_a_client_that_has_ended_is_not_taken_up_again(here: Trust) -> None:
+    """Neither by its giver nor, where that has ended too, by who confirms it; and no function changes anything else of a grant."""
+    manager = http_of(here, "manager")
+    client, _ = await made_client(here, "ended")
+    grant, unconfirmed = [(await given(here, client, expiresAt="2089-01-01T00:00:00Z"))["id"] for _ in range(2)]
+    for change in (
+        {"kind": "analytics"},
+        {"scopes": None},
+        {"client": id_of(here, "vendor")},
+        {"target": OAK},
+        {"expiresAt": None},
+    ):
+        answer = await manager.post(f"/v1/grants/{grant}/narrow", json=change)
+        assert answer.status_code == 422, (change, answer.text)
+        assert {f"/{name}" for name in change} <= {*issues(answer.json())}, (change, answer.text)
+    await here.operator.execute(
+        "UPDATE grants SET confirm_by = expires_at, approved_until = $1 WHERE id = $2", SOON, UUID(unconfirmed)
+    )
+    async with here.operator.transaction():
+        await revoke_client(here.operator, UUID(client))
+    for id_, verb, document in (
+        (grant, "extend", {"expiresAt": "2090-01-01T00:00:00Z"}),
+        (grant, "narrow", {"scopes": ["pupils:read"]}),
+        (unconfirmed, "confirm", None),
+    ):
+        answer = await manager.post(f"/v1/grants/{id_}/{verb}", json=document)
+        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "grant-over"), verb
+    for statement, values in (
+        ("SELECT extend_grant($1, $2)", (UUID(grant), SOON)),
+        ("SELECT confirm_grant($1)", (UUID(unconfirmed),)),
+        ("SELECT rotate_client($1, $2, $3)", (UUID(client), b"x" * 32, timedelta(0))),
+        (GIVE, (new_id(GRANT), UUID(client), here.ids["trust"], here.ids["trust"], ["pupils:read"], SOON)),
+    ):
+        with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError)):
+            await as_caller(here, "manager", statement, *values)
 
 
 async def as_caller(here: Trust, name: str, statement: str, *values: Any) -> Any:
@@ -434,6 +478,9 @@ async def test_the_application_may_not_write_clients_grants_secrets_or_reach(her
         " AND has_function_privilege('markonce_app', p.oid, 'EXECUTE')"
     )
     checked = {
+        "make_key_client",
+        "set_client_keys",
+        "remove_client_keys",
         "make_client",
         "rotate_client",
         "end_client",
@@ -590,3 +637,110 @@ async def test_clients_of_one_name_are_distinguished_by_their_ids(here: Trust) -
     (pupil,) = (await teller.get("/v1/pupils", params={"roll": "all"})).json()["data"]
     history = (await teller.get(f"/v1/pupils/{pupil['id']}/recordHistory")).json()["data"]
     assert {(row["client"], row["clientId"]) for row in [receipt, *history]} == {("teller", here.credentials["teller"][0])}
+
+
+async def history_of(here: Trust, by: str, path: str, field: str) -> list[tuple[str, str | None]]:
+    """The changes that a client sees of a grant or client, as REST and, equal to that, as GraphQL answer them."""
+    http = http_of(here, by)
+    noun, id_ = path.split("/")
+    rows = (await http.get(f"/v1/{path}/history")).json()["data"]
+    seen = [(row["outcome"], row["clientId"]) for row in rows]
+    graph = await asked(http, f'{{ {noun[:-1]}(id: "{id_}") {{ history {{ nodes {{ outcome clientId }} }} }} }}')
+    assert [(node["outcome"], node["clientId"]) for node in graph[noun[:-1]]["history"]["nodes"]] == seen
+    listed = (await http.get(f"/v1/{noun[:-1]}-changes", params={field: id_})).json()["data"]
+    assert [row["outcome"] for row in listed] == [outcome for outcome, _ in seen]
+    assert [row["no"] for row in listed] == [*range(1, len(seen) + 1)]
+    return seen
+
+
+async def test_who_changed_a_grant_and_when_is_read_by_those_who_may_list_it(here: Trust) -> None:
+    """Each way of writing it: by its giver, by another client, by the command line, by the end of its client."""
+    manager, second = id_of(here, "manager"), id_of(here, "second")
+    client, _ = await made_client(here, "changing", origins=["https://a.example"])
+    grant = (await given(here, client, "pupils:read", "schools:read", target=OAK, expiresAt="2090-01-01T00:00:00Z"))["id"]
+    path = f"/v1/grants/{grant}"
+    await sent(http_of(here, "head"), f"{path}/narrow", {"scopes": ["schools:read"]})
+    await sent(http_of(here, "second"), f"{path}/extend", {"expiresAt": "2095-01-01T00:00:00Z"})
+    await sent(http_of(here, "manager"), f"{path}/narrow", {"expiresAt": "2095-01-01T00:00:00Z"})  # as it is
+    refused = await http_of(here, "manager").post(f"{path}/extend", json=NEVER)
+    dry = await http_of(here, "manager").post(f"{path}/end?dryRun=true")
+    assert (refused.status_code, dry.status_code) == (422, 200)
+    async with here.operator.transaction():
+        await narrow_grant(here.operator, UUID(grant), expires_at=SOON)
+    await sent(http_of(here, "quay"), f"{path}/end", None, 404)
+    await sent(http_of(here, "manager"), f"{path}/end")
+    await sent(http_of(here, "manager"), f"{path}/end")  # again: nothing changes
+    expected = [("given", manager), ("narrowed", id_of(here, "head")), ("extended", second), ("narrowed", None), ("ended", manager)]
+    for by in ("manager", "head"):
+        assert await history_of(here, by, f"grants/{grant}", "grantId") == expected
+    rows = (await http_of(here, "head").get(f"{path}/history", params={"fields": "scopes,expiresAt,client,changedAt"})).json()[
+        "data"
+    ]
+    assert [(row["scopes"], row["expiresAt"][:4], row["client"]) for row in rows] == [
+        (["pupils:read", "schools:read"], "2090", "manager"),
+        (["schools:read"], "2090", "head"),
+        (["schools:read"], "2095", "second"),
+        (["schools:read"], "2090", None),
+        (["schools:read"], "2090", "manager"),
+    ]
+    assert rows == sorted(rows, key=lambda row: str(row["changedAt"]))
+    for by in ("quay", "operator"):
+        assert (await http_of(here, by).get(f"{path}/history")).status_code == 404
+        assert (await http_of(here, by).get("/v1/grant-changes", params={"grantId": grant})).json()["data"] == []
+    assert (await http_of(here, "vendor").get("/v1/grant-changes")).status_code == 403
+    for statement in (
+        "INSERT INTO grant_changes SELECT * FROM grant_changes",
+        "DELETE FROM client_changes",
+        "SELECT 1 FROM grant_changes",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await as_caller(here, "manager", statement)
+
+
+async def test_who_changed_a_client_and_when_is_read_by_those_who_may_list_it(here: Trust) -> None:
+    client, _ = await made_client(here, "changed")
+    grant = (await given(here, client))["id"]
+    await sent(http_of(here, "second"), f"/v1/clients/{client}/rotate-secret", {})
+    async with here.operator.transaction():
+        await set_origins(here.operator, UUID(client), ["https://b.example"])
+    await sent(http_of(here, "maker"), f"/v1/clients/{client}/revoke")
+    expected = [("made", "manager"), ("secret-rotated", "second"), ("origins-changed", None), ("revoked", "maker")]
+    ids = [(outcome, by and id_of(here, by)) for outcome, by in expected]
+    for by in ("manager", "maker"):
+        assert await history_of(here, by, f"clients/{client}", "changedClientId") == ids
+    assert await history_of(here, "manager", f"grants/{grant}", "grantId") == [
+        ("given", id_of(here, "manager")),
+        ("ended", id_of(here, "maker")),
+    ]
+    for by in ("quay", "operator"):
+        assert (await http_of(here, by).get(f"/v1/clients/{client}/history")).status_code == 404
+    assert (await http_of(here, "vendor").get("/v1/client-changes")).status_code == 403
+
+
+async def test_what_another_client_gave_is_not_given_on(here: Trust) -> None:
+    """Two clients would keep alive what each gave to the other, after the command line has ended it."""
+    only = f"trust:{TRUST}=grants:write,clients:write,schools:read"
+    first, other = [await here.client(f"gives {i}", only) for i in range(2)]
+    ids = [(await client.get("/v1/me")).json()["client"]["id"] for client in (first, other)]
+    grants = [
+        (
+            await sent(
+                http_of(here, "manager"),
+                "/v1/grants",
+                grant_for(ids[0], WHOLE, "pupils:read", expiresAt="2090-01-01T00:00:00Z"),
+                201,
+            )
+        ),
+    ]
+    answer = await first.post(
+        "/v1/grants", json=grant_for(ids[1], WHOLE, "pupils:read", "schools:read", expiresAt="2089-01-01T00:00:00Z")
+    )
+    assert issues(answer.json()) == {"/scopes/0": "grant-too-wide"}
+    here.credentials["gives 0"] = ids[0], ""
+    for statement, values in (
+        (GIVE, (new_id(GRANT), UUID(ids[1]), here.ids["trust"], here.ids["trust"], ["pupils:read"], SOON)),
+        ("SELECT extend_grant($1, $2)", (UUID(grants[0]["id"]), YEAR)),
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await as_caller(here, ids[0], statement, *values)
+    await sent(first, "/v1/grants", grant_for(ids[1], WHOLE, "schools:read"), 201)

@@ -63,6 +63,8 @@ NO_CODES = {
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     "front-end",
     *("multi-academy", "single-academy", "reference-collides"),
+    # what was changed of a client
+    *("secret-rotated", "keys-changed", "origins-changed"),
     # what stops a school from being aggregated
     *("as-of", "to-another-school", "from-another-school", "nobody-matched", "not-judged", "not-judged-from", "not-judged-to"),
     *("not-placed", "not-placed-from", "not-placed-to"),
@@ -83,6 +85,9 @@ NO_CODES = {
         "not-comparable",
         "record-changes",
         "scheme-versions",
+        "client-changes",
+        "grant-changes",
+        "public-keys",
     ),
     *("common-scales", "crosswalk-grades", "conjunction-parts"),
     # a check of GET /health/ready, and values in URLs of databases

@@ -30,6 +30,7 @@ PUPIL = {
     "sameChild": "recordChange.field",
     "actor": "recordChange.actor",
 }
+PUBLIC_KEYS = {f"publicKeys.{name}": f"publicKey.{name}" for name in ("kty", "kid", "use", "alg", "crv", "x", "y", "n", "e")}
 GRADE = {
     f"grades.{name}": f"grade.{name}"
     for name in ("code", "label", "rank", "value", "points", "yearGroup", "band", "eligible", "valid", "expected", "higher")
@@ -157,7 +158,8 @@ READ: dict[str, dict[str, str]] = {
     "create_window_discount": {"reason": "discount.reason", "author": "discount.author"},
     **{f"{verb}_target": {"reason": "targetChange.reason", "actor": "targetChange.lockedBy"} for verb in ("lock", "unlock")},
     "withdraw_discount": {"author": "discount.withdrawnBy"},
-    "create_client": {name: f"client.{name}" for name in ("name", "origins")},
+    "create_client": {name: f"client.{name}" for name in ("name", "origins")} | PUBLIC_KEYS,
+    "set_client_keys": PUBLIC_KEYS | {"overlapHours": "the secrets of GET /v1/me, for the client itself"},
     "rotate_client_secret": {"overlapHours": "the secrets of GET /v1/me, for the client itself"},
     "create_grant": {
         **{name: f"grant.{name}" for name in ("scopes", "purpose", "approvedBy", "kind", "agreementVersion", "expiresAt")},

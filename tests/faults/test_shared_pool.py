@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from domain.declare.errors import Busy
+from domain.declare.errors import Busy, DatabaseUnavailable
 from domain.store import database as engine
 from domain.store.database import Database, database_use
-from domain.store.pool import Pool
+from domain.store.pool import NoneFree, Pool
 from tests.fixtures.databases import Databases
 from tests.fixtures.small_trust import Trust, batch, entry, judged, opened, roll, sent, upn
 
@@ -64,7 +64,7 @@ async def test_nobody_waits_for_connections_that_nobody_has(databases: Databases
     await superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", databases.name)
     await asyncio.sleep(0.2)
     answers = await asyncio.gather(*(read(database) for _ in range(8)), return_exceptions=True)
-    assert {type(answer) for answer in answers} == {Busy}
+    assert {type(answer) for answer in answers} == {DatabaseUnavailable}
     await superuser.execute(f"ALTER DATABASE {databases.name} ALLOW_CONNECTIONS true")
     assert await asyncio.gather(*(read(database) for _ in range(8))) == [1] * 8
     await superuser.close()
@@ -179,10 +179,10 @@ async def test_waiting_that_ends_badly_costs_no_connection(databases: Databases)
             if draw.random() < 0.4:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert min(ends["used"], ends["TimeoutError"], ends["CancelledError"]) > 10, ends
+    assert min(ends["used"], ends["NoneFree"], ends["CancelledError"]) > 10, ends
     connections = [await pool.acquire(10, client) for client in range(size)]
     assert [await connection.fetchval("SELECT 1") for connection in connections] == [1] * size
-    with pytest.raises(TimeoutError):
+    with pytest.raises(NoneFree):
         await pool.acquire(0.01, "one more")
     for connection in connections:
         pool.release(connection, is_reusable=True)

@@ -43,6 +43,8 @@ time.time = _read
 """A sitecustomize.py, with which a test changes the clock of a process that runs."""
 NAME, UPN = "Zebedee-Plantagenet", "A123456789012"
 """What a client sends, and must stand in no line, label or attribute."""
+GONE = "database-unavailable"
+WRITE = 'withdrawPlannedRoll(input: {id: "019a5c1e-7c00-7008-9a3b-6f0d2e8c1b47"}) { id }'
 
 
 @dataclass
@@ -247,7 +249,7 @@ def test_a_pool_that_is_lent_out_is_seen(watching: Watching) -> None:
     assert found['markonce_problems_total{code="busy",interface="rest",status="503"}'] == 6
     told = [line for line in watching.lines("request") if line["status"] == 503]
     assert {line["level"] for line in told} == {"error"}
-    assert {line["cause"] for line in told} <= {"busy QueryCanceledError 57014", "busy TimeoutError"}
+    assert {line["cause"] for line in told} <= {"busy QueryCanceledError 57014", "busy NoneFree"}
 
 
 def test_a_database_that_is_gone_is_seen_and_so_is_its_return(watching: Watching) -> None:
@@ -259,13 +261,27 @@ def test_a_database_that_is_gone_is_seen_and_so_is_its_return(watching: Watching
     watching.run(cut())
     watching.expect_failing("database")
     assert watching.ops("/health/live").status_code == 200
-    assert watching.get("/v1/schools?fields=id,name").status_code == 503
-    found = wait_for(watching, lambda figures: figures["markonce_pool_connect_failures_total"] > 0, "a failed connection")
-    assert found['markonce_database_failures_total{kind="lost"}'] >= 1
+    http, query = f"http://127.0.0.1:{watching.port}", {"query": "{ schools { nodes { id name } } }"}
+    form, graph = {"grant_type": "client_credentials"}, {"Accept": "application/graphql-response+json"}
+    for answer in (
+        watching.get("/v1/schools?fields=id,name"),
+        httpx2.post(f"{http}/graphql", json=query, headers=watching.headers | graph),
+        httpx2.post(f"{http}/graphql", json={"query": "mutation { " + WRITE + " }"}, headers=watching.headers | graph),
+        httpx2.post(f"{http}/oauth/token", data=form, auth=watching.client),
+    ):
+        body = answer.json()
+        problem = body["errors"][0]["extensions"]["problem"] if "errors" in body else body
+        assert (answer.status_code, problem["type"].rpartition("/")[2], answer.headers["retry-after"]) == (503, GONE, "5"), body
+        assert "nothing of this request was written" in problem["detail"]
+    lost = 'markonce_database_failures_total{kind="lost"}'
+    found = wait_for(watching, lambda figures: figures.get(lost, 0) >= 4, "failures")
+    assert found["markonce_pool_connect_failures_total"] > 0
+    codes = {name for name, count in found.items() if name.startswith("markonce_problems_total") and GONE in name and count}
+    assert {re.findall('interface="(.+?)"', name)[0] for name in codes} == {"rest", "graphql", "oauth"}, codes
     (line,) = [line for line in watching.lines("not ready") if line["check"] == "database"]
     assert (line["level"], line["kind"]) == ("warning", "ConnectionRefusedError")
     last = [line for line in watching.lines("request") if line["route"] == "/v1/schools"][-1]
-    assert (last["level"], last["status"], last["problem"]) == ("error", 503, "busy")
+    assert (last["level"], last["status"], last["problem"]) == ("error", 503, GONE)
     assert "Error" in last["cause"]
     watching.run(watching.proxy.start())
     wait_until(lambda: answers(watching.port), "the server")
@@ -298,6 +314,8 @@ def test_a_worker_that_is_killed_is_seen_and_no_counter_goes_back(watching: Watc
     before = watching.figures()
     (worker,) = [pid for pid in watching.running.workers if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: "worker" in {issue["at"] for issue in watching.ops("/health/ready").json().get("issues", [])}, "no worker")
+    assert watching.figures()["markonce_ready"] == 0
     wait_until(lambda: watching.lines("The worker was ended by signal 9. It is started again."), "a line")
     wait_until(lambda: answers(watching.port), "another worker")
     after = wait_for(watching, lambda figures: figures["markonce_worker_serving"] == 1, "figures")
@@ -305,6 +323,7 @@ def test_a_worker_that_is_killed_is_seen_and_no_counter_goes_back(watching: Watc
     counters = [name for name in before if "_total" in name or "_bucket" in name or "_count" in name or "_sum" in name]
     assert len(counters) > 100
     assert [name for name in counters if after.get(name, 0) < before[name]] == []
+    watching.expect_failing()
     (line,) = watching.lines("The worker was ended")
     assert (line["level"], line["worker"]) == ("error", worker)
 

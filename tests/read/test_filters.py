@@ -43,7 +43,16 @@ FREE = {
     *(f"{noun}.{name}" for noun in ("collection", "collectionAnswer") for name in ("purpose", "audience", "decision", "impact")),
     "collectionAnswer.client",
     "discount.reason",
-    *("client.name", "grant.clientName", "grant.targetName", "grant.purpose", "grant.agreementVersion", "grant.approvedBy"),
+    *(
+        "clientChange.client",
+        "grantChange.client",
+        "client.name",
+        "grant.clientName",
+        "grant.targetName",
+        "grant.purpose",
+        "grant.agreementVersion",
+        "grant.approvedBy",
+    ),
 }
 """Fields of any text, in which nothing is outside a vocabulary. A new field of text has one, or is named here."""
 OUTSIDE = "no such value!"

@@ -14,6 +14,7 @@ REGISTER_AND_SHARED = {
     "academic_years", "alembic_version", "client_secrets", "clients", "codes", "data_versions", "grants", "idempotency", "memberships",
     "schema_compatibility", "schools", "signing_keys", "succession", "trusts", "used_assertions",
     "sort_weights", "window_instants", "former_laestabs", "register_imports", "ledger_entries", "read_counting",
+    "client_changes", "grant_changes",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from domain import COMMANDS
 from domain.declare.inputs import convert_custom
 from tests.fixtures.clock import PLANNED_DAY, PLANNING, freeze_clock
 from tests.fixtures.databases import Databases
+from tests.fixtures.registration import PUBLIC_KEY
 from tests.fixtures.sizes import choose_size
 from tests.fixtures.small_trust import TRUST, URNS, WINDOW, batch, entry, judged, open_trust, opened, roll, sent, upn, window
 
@@ -115,7 +116,8 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
 async def _make_access(client: httpx2.AsyncClient, operator: Any) -> None:
     """A client, and two grants that it has; the giver of one is gone."""
     made = (await sent(client, "/v1/clients", {"name": "taken", "tenant": TENANT}, 201))["id"]
-    IDS.update({"rotate_client_secret": made, "revoke_client": made})
+    signs = (await sent(client, "/v1/clients", {"name": "signs", "tenant": TENANT, "publicKeys": [PUBLIC_KEY]}, 201))["id"]
+    IDS.update({"rotate_client_secret": made, "revoke_client": made, "set_client_keys": made, "remove_client_keys": signs})
     first, second = [(await sent(client, "/v1/grants", {**GRANT, "client": made}, 201))["id"] for _ in range(2)]
     IDS.update({f"{verb}_grant": first for verb in ("narrow", "extend", "end")} | {"confirm_grant": second})
     await operator.execute("UPDATE grants SET confirm_by = expires_at, approved_until = expires_at WHERE id = $1", UUID(second))
@@ -245,7 +247,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "record_school_references": {"entries": [{"oldReference": "P1", "reference": "Q1"}]},
     "release_pupil_upn": {"upn": FORMER},
     "distinguish_pupil": {"otherId": "MERGED", "different": False, "actor": "Head"},
-    "create_client": {"name": "New", "tenant": TENANT, "origins": ["https://app.example"]},
+    "create_client": {"name": "New", "tenant": TENANT, "origins": ["https://app.example"], "publicKeys": [PUBLIC_KEY]},
+    "set_client_keys": {"publicKeys": [PUBLIC_KEY], "overlapHours": 1},
     "rotate_client_secret": {"overlapHours": 1},
     "create_grant": {**GRANT, "client": "CLIENT"},
     "narrow_grant": {"scopes": ["schools:read"], "expiresAt": "2089-01-01T00:00:00Z"},
@@ -571,7 +574,15 @@ WITHOUT = {
     ),
     *("withdraw_planned_roll", "withdraw_discount", "create_scheme_version", "update_subject", "update_aspect", "update_window"),
     *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target", "lock_window", "unlock_window"),
-    *("rotate_client_secret", "revoke_client", "extend_grant", "end_grant", "confirm_grant"),
+    *(
+        "rotate_client_secret",
+        "set_client_keys",
+        "remove_client_keys",
+        "revoke_client",
+        "extend_grant",
+        "end_grant",
+        "confirm_grant",
+    ),
     *("create_trust_calendar_link", "create_school_calendar_link", "revoke_calendar_link"),
 }
 """Commands of which no field but one names anything that is stored."""

@@ -11,7 +11,7 @@ from functools import partial
 from uuid import UUID
 
 from domain.access.reach import reaches_sql
-from domain.declare.errors import Busy, DomainError
+from domain.declare.errors import Busy, DatabaseUnavailable, DomainError
 from domain.roster.record_pupils.apply_roll import (
     ENDED,
     DueRoll,
@@ -94,6 +94,8 @@ async def apply_planned_roll(database: Database, finder_id: UUID, roll: DueRoll)
         )
     except RollGone:
         await _refuse(database, finder_id, roll, ENDED)
+    except DatabaseUnavailable:
+        raise
     except Busy as problem:  # also where COMMIT was not answered: the next request finds out
         raise Busy(WAIT) from problem
     except DomainError as problem:

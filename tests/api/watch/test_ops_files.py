@@ -10,7 +10,7 @@ import yaml
 from api.http.health import make_routes
 from api.watch.figures import FIGURES
 from domain.jobs.backlogs import JOBS, ROLLS
-from domain.store.database import FAILURES
+from domain.store.outages import FAILURES
 from tests.fixtures.settings import ROOT
 
 OPS = ROOT / "ops"
