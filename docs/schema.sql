@@ -127,14 +127,17 @@ CREATE FUNCTION public.compare_with_goal(in_tenant uuid, on_day date, of_version
     SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
-    judged record;
-    goal record;
     difference integer;
 BEGIN
-    IF (of_version, of_grade) IS DISTINCT FROM (goal_version, goal_grade) AND find_scale(in_tenant, on_day) IS NOT NULL THEN
-        SELECT * INTO judged FROM find_place(in_tenant, on_day, of_version, of_grade);
-        SELECT * INTO goal FROM find_place(in_tenant, on_day, goal_version, goal_grade);
-        difference := COALESCE(judged.band_no - goal.band_no, NULLIF(judged.expected::integer - goal.expected::integer, 0));
+    IF (of_version, of_grade) IS DISTINCT FROM (goal_version, goal_grade) THEN
+        SELECT COALESCE(judged.band_no - goal.band_no, NULLIF(judged.expected::integer - goal.expected::integer, 0)) INTO difference
+        FROM (
+            SELECT array_agg(p.band_no ORDER BY p.n) AS bands, array_agg(p.expected ORDER BY p.n) AS standards, count(*) AS found
+            FROM find_places(in_tenant, on_day, ARRAY[of_version, goal_version], ARRAY[of_grade, goal_grade]) p
+        ) f
+        CROSS JOIN LATERAL (SELECT f.bands[1] AS band_no, f.standards[1] AS expected) judged
+        CROSS JOIN LATERAL (SELECT f.bands[2] AS band_no, f.standards[2] AS expected) goal
+        WHERE f.found = 2;
     END IF;
     IF difference IS NULL AND of_version = goal_version THEN
         difference := (SELECT n.rank FROM grades n WHERE n.tenant_id = in_tenant AND n.scheme_version_no = of_version AND n.no = of_grade)
@@ -731,6 +734,36 @@ BEGIN
     IF band_no IS NOT NULL THEN
         expected := band_no >= array_position(scale.bands, scale.expected_from);
     END IF;
+END $$;
+
+CREATE FUNCTION public.find_places(in_tenant uuid, on_day date, of_versions smallint[], of_grades smallint[]) RETURNS TABLE(n bigint, band_no integer, expected boolean)
+    LANGUAGE plpgsql STABLE ROWS 2
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH scale AS (
+        SELECT s.bands, array_position(s.bands, s.expected_from) AS expected_no, array_position(s.bands, s.higher_from) AS higher_no
+        FROM common_scales s WHERE s.tenant_id = in_tenant AND s.from_on <= on_day ORDER BY s.from_on DESC, COALESCE(s.first_signed_at, s.signed_at) DESC LIMIT 1
+    )
+    SELECT a.n, b.band_no, CASE WHEN b.band_no IS NOT NULL THEN b.band_no >= k.expected_no WHEN t.is_statutory THEN g.expected END
+    FROM scale k CROSS JOIN unnest(of_versions, of_grades) WITH ORDINALITY AS a (version_no, grade_no, n)
+    JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = a.version_no AND g.no = a.grade_no AND g.valid
+    JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.no = a.version_no
+    JOIN schemes m ON m.tenant_id = in_tenant AND m.id = v.scheme_id
+    LEFT JOIN LATERAL (
+        SELECT c.id FROM crosswalks c WHERE c.tenant_id = in_tenant AND c.scheme_version_no = a.version_no AND c.from_on <= on_day
+        ORDER BY c.from_on DESC, COALESCE(c.first_signed_at, c.signed_at) DESC LIMIT 1
+    ) w ON true
+    LEFT JOIN crosswalk_grades l ON l.tenant_id = in_tenant AND l.crosswalk_id = w.id AND l.grade_no = a.grade_no
+    CROSS JOIN LATERAL (
+        SELECT w.id IS NULL AND m.template IS NOT NULL AND NOT m.derived AND v.expected_status IS NULL AS is_statutory
+    ) t
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN w.id IS NOT NULL THEN array_position(k.bands, l.band) WHEN NOT t.is_statutory THEN NULL
+            WHEN v.higher_status IS NULL AND g.higher THEN COALESCE(k.higher_no, k.expected_no) WHEN g.expected THEN k.expected_no
+            WHEN k.expected_no = 2 THEN 1 END AS band_no
+    ) b;
 END $$;
 
 CREATE FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) RETURNS integer[]
@@ -3001,7 +3034,8 @@ CREATE TABLE public.targets (
     changed_at timestamp with time zone,
     recorded_at_school_id uuid,
     lock_reason text,
-    locked_by text
+    locked_by text,
+    confirmed_at timestamp with time zone
 );
 
 ALTER TABLE ONLY public.targets FORCE ROW LEVEL SECURITY;
@@ -4186,7 +4220,8 @@ CREATE TABLE public.target_history (
     changed_at timestamp with time zone,
     recorded_at_school_id uuid,
     lock_reason text,
-    locked_by text
+    locked_by text,
+    confirmed_at timestamp with time zone
 );
 
 ALTER TABLE ONLY public.target_history FORCE ROW LEVEL SECURITY;

@@ -17,6 +17,7 @@ from domain.aggregates.transitions import read_transitions
 from domain.clients.me import Limits, read_me
 from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.ids import parse_id
+from domain.declare.scopes import Scope
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, read_job
 from domain.read.cursors import Cursors
 from domain.read.groups_read import GroupsRead
@@ -133,6 +134,7 @@ async def _read_readiness(context: OperationContext, arguments: Mapping[str, Any
 
 
 async def _read_transitions(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    context.caller.require_scope(Scope.AGGREGATES_INTERNAL, "transitions")
     pairs = [
         (name, str(element))
         for name, value in arguments.items()

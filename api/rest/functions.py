@@ -24,6 +24,7 @@ from domain.aggregates.transition_query import read_transition_query
 from domain.aggregates.transitions import read_transitions
 from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, PartlyRead
+from domain.declare.scopes import Scope
 from domain.declare.value_types import ValueType
 from domain.read.checks import FUNCTION_VALUES
 from domain.read.groups_read import GroupsRead
@@ -88,6 +89,7 @@ async def get_readiness(request: Request) -> Response:
 async def get_transitions(request: Request) -> Response:
     """GET /v1/aggregates/transitions: how the pupils of two windows moved between the places of their grades."""
     state, caller = request.app.state, await authenticate(request)
+    caller.require_scope(Scope.AGGREGATES_INTERNAL, "transitions")
     get_context(request.scope).charge(values=FUNCTION_VALUES["transitions"])
     pairs = [pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS or pair[0] == "shape"]
     as_csv, _, issues = csv.read_format(request)

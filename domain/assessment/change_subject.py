@@ -9,6 +9,7 @@ from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
 from domain.assessment.conjunctions import DeclaredParts, LeastWeight, check_parts, insert_parts
 from domain.assessment.open_close_window import lock_all_schools
+from domain.assessment.refused_names import refuse_predicted_progress
 from domain.assessment.subjects import NATIONAL_CODE, NATIONAL_CODE_FORM
 from domain.assessment.templates import load_templates
 from domain.assessment.tenant_setup import prepare_tenant
@@ -25,7 +26,6 @@ from domain.write.checks import Checks
 from domain.write.command import command
 from domain.write.partial import require_readable
 from domain.write.patch import Changed, Patch, PatchInput
-from domain.write.predicted_progress import PREDICTED_PROGRESS, is_predicted_progress
 
 Code = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,49}$")]
 NationalCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,10}$")]
@@ -103,7 +103,7 @@ async def create_subject(connection: Connection, caller: Caller, subject: NewSub
     checks, template = Checks(), None
     tenant_id = await find_named_tenant(connection, caller, Scope.WINDOWS_WRITE, subject, checks)
     await _lock_codes(connection, tenant_id)
-    _refuse_predicted_progress(subject, checks)
+    refuse_predicted_progress(subject, checks)
     with checks.attempt():
         template = load_templates().find_subject(subject.code)
         await _require_free(connection, "subjects", "subject", tenant_id, subject.code if template is None else template.code)
@@ -144,7 +144,7 @@ async def create_aspect(connection: Connection, caller: Caller, aspect: NewAspec
     checks = Checks()
     tenant_id = await find_named_tenant(connection, caller, Scope.WINDOWS_WRITE, aspect, checks)
     await _lock_codes(connection, tenant_id)
-    _refuse_predicted_progress(aspect, checks)
+    refuse_predicted_progress(aspect, checks)
     with checks.attempt():
         await _require_free(connection, "aspects", "aspect", tenant_id, aspect.code)
     checks.refuse_if_any()
@@ -176,13 +176,6 @@ async def retire_subject(connection: Connection, caller: Caller, action: Action[
 async def retire_aspect(connection: Connection, caller: Caller, action: Action[Retirement]) -> Changed:
     """Retire an aspect: no new window may collect it. What was judged in it stays, and windows go on as they are."""
     return await _change(connection, caller, "aspects", Patch(action.id, None, SubjectChange(retired=True)))
-
-
-def _refuse_predicted_progress(named: Any, checks: Checks) -> None:
-    for field in ("code", "name"):
-        text = getattr(named, field, None)
-        if isinstance(text, str) and is_predicted_progress(text):
-            checks.add(Issue(f"/{field}", "predicted-progress", PREDICTED_PROGRESS))
 
 
 async def _count_again(connection: Connection, tenant_id: UUID) -> None:

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller
 from domain.access.reach import reaches_sql
+from domain.assessment.refused_names import refuse_predicted_progress
 from domain.assessment.templates import (
     Grade,
     SchemeTemplate,
@@ -163,6 +164,8 @@ async def create_scheme(connection: Connection, caller: Caller, scheme: NewSchem
         if await connection.fetchval("SELECT 1 FROM schemes WHERE tenant_id = $1 AND code = $2", tenant_id, scheme.code):
             message = "A scheme with this code exists."
             raise Conflict(message, code="scheme-exists", issues=(Issue("/code", "scheme-exists", message),))
+    with checks.attempt():
+        refuse_predicted_progress(scheme, checks)
     with checks.attempt():
         if scheme.grades is not UNSET:
             grades = make_grades(scheme.grades, checks)

@@ -232,7 +232,8 @@ WHERE tenant_id = $1 AND pupil_id = ANY ($2) AND COALESCE(recorded_at_school_id,
 _STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id,
     EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.row_school_id) AS was_on_roll,
-    t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at, t.client_id
+    t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at, t.client_id,
+    GREATEST(t.recorded_at, t.confirmed_at) AS holds_from
 FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[], $9::uuid[])
     WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, row_school_id, n)
 JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id AND {reaches_pupil_sql("$8", "p", "id")}
@@ -254,8 +255,11 @@ SELECT $1, $2, $3, * FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::smallin
 ON CONFLICT (tenant_id, pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis) DO UPDATE SET
     scheme_version_no = excluded.scheme_version_no, grade_no = excluded.grade_no, visibility = excluded.visibility, recorded_at = excluded.recorded_at,
     changed_at = GREATEST(excluded.received_at, t.received_at, t.changed_at), client_id = excluded.client_id, actor = excluded.actor,
-    recorded_at_school_id = excluded.recorded_at_school_id,
+    recorded_at_school_id = excluded.recorded_at_school_id, confirmed_at = NULL,
     version = t.version + 1, xid = pg_current_xact_id()
+"""
+_CONFIRM = """
+UPDATE targets t SET confirmed_at = g.at FROM unnest($2::uuid[], $3::timestamptz[]) AS g (id, at) WHERE t.tenant_id = $1 AND t.id = g.id
 """
 
 
@@ -269,10 +273,12 @@ async def compare_with_stored(
 ) -> tuple[list[tuple[Any, ...]], Any]:
     """Records the outcome of each entry; returns the rows to write, and the database's time after the locks were taken.
 
-    A target without recordedAt counts from its commit: the later commit wins, whatever the clock says.
+    A target without recordedAt counts from its commit: the later commit wins, whatever the clock says. One that is sent again with a later
+    recordedAt is unchanged; from then on targets that were set before that time are superseded.
     """
     by_n = dict(enumerate(rows, 1))
     changed: list[tuple[Any, ...]] = []
+    confirmed: list[tuple[UUID, datetime]] = []
     now: datetime | None = None
     conflicts: dict[Scope, list[ConflictingRow]] = {Scope.TARGETS_READ: [], Scope.TARGETS_STAFF: []}
     keys = transpose([key[:6] for _, _, key in rows], 6)
@@ -282,12 +288,14 @@ async def compare_with_stored(
             at, entry, key = by_n.pop(stored["n"])
             exists, now = stored["id"] is not None, stored["now"]
             said_at = getattr(entry, "recorded_at", None)
-            recorded_at = max(now, stored["recorded_at"] or now) if said_at is UNSET else said_at and said_at.astimezone(UTC)
+            recorded_at = max(now, stored["holds_from"] or now) if said_at is UNSET else said_at and said_at.astimezone(UTC)
             visibility = getattr(entry, "visibility", None)
             visibility = stored["visibility"] or "staff" if visibility is UNSET else visibility
             value = (*key[6:], visibility)
             if exists and value == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
                 batch.record_outcome(at, "unchanged", stored["id"], stored["version"])
+                if said_at is not UNSET and recorded_at is not None and recorded_at > stored["holds_from"]:
+                    confirmed.append((stored["id"], recorded_at))
                 continue
             has_conflict = getattr(entry, "expected_version", UNSET) not in (UNSET, stored["version"] or 0)
             if has_conflict:
@@ -295,7 +303,7 @@ async def compare_with_stored(
                 row = ConflictingRow(at, key[0], stored["scheme_version_no"], stored["grade_no"], current)
                 may_be_read = stored["visibility"] in ("school", "family") or stored["client_id"] == caller.client_id
                 conflicts[Scope.TARGETS_READ if may_be_read else Scope.TARGETS_STAFF].append(row)
-            if exists and (recorded_at is None or recorded_at < stored["recorded_at"]):
+            if exists and (recorded_at is None or recorded_at < stored["holds_from"]):
                 if not has_conflict:
                     batch.record_outcome(at, "superseded", stored["id"], stored["version"])
                 continue
@@ -311,6 +319,8 @@ async def compare_with_stored(
         batch.reject(at, "", "pupil-not-found", "The pupil's main school is not within the reach of this client.")
     for scope, rows_of_scope in conflicts.items():
         await reject_conflicts(connection, caller, scope, tenant_id, batch, rows_of_scope)
+    if confirmed:
+        await connection.execute(_CONFIRM, tenant_id, *transpose(confirmed, 2))
     return changed, now
 
 

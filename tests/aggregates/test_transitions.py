@@ -223,8 +223,38 @@ async def check(client: Any, phase: int, **more: Any) -> Any:
     return answer
 
 
+def count_expected(phase: int) -> tuple[int, int, int]:
+    """By hand, of the later window: the eligible, those expected, and of how many: whose school has a place for their value, or for none."""
+    eligible = expected = of = 0
+    for child in CHILDREN:
+        if child.after is None or child.more == "discount":
+            continue
+        scheme, grade = SCHEMES[child.after], child.grades[1]
+        eligible += 1
+        if grade in (None, "Abs"):
+            of += scheme == "ks2-writing-ta" or phase > (scheme == "points")
+        elif (found := place(scheme, grade, phase)) is not None and found[0] != "rank":
+            of += 1
+            expected += found[1] in ("at", "above", "expected", "higher")
+    return eligible, expected, of
+
+
+async def check_aggregates(client: Any, phase: int, **more: Any) -> None:
+    """The trust's aggregates of the night equal the hand count, and name the school that has no place."""
+    page = (await client.get("/v1/aggregates", params={"window": TO, "subject": "reading", "groupBy": "subject"} | more)).json()
+    assert [(row["eligible"], row["expected"], row["expectedOf"]) for row in page["data"]] == [count_expected(phase)]
+    unmapped = {0: {"Elm", "Ash", "Quay"}, 1: {"Ash"}, 2: set()}[phase]
+    assert {row["schoolName"]: row["reason"] for row in page["excluded"]} == dict.fromkeys(unmapped, "no-place")
+
+
+async def list_cells(trust: Trust) -> Any:
+    return await trust.operator.fetch("SELECT ctid::text, xmin::text FROM cells ORDER BY 1")
+
+
 async def test_every_pupil_by_hand_before_and_after_crosswalks_and_on_days_before(small_trust: Trust, vendor: Any) -> None:
     with freeze_clock(DAY):
+        cells = await list_cells(small_trust)
+        await check_aggregates(vendor, 0)
         answer = await check(vendor, 0)
         assert answer["basis"] == {"judgements": "current", "asOf": None, "crosswalksOn": "2026-10-20", "scale": None, "bands": []}
         bands = [{"code": code, "label": code} for code in BANDS]
@@ -238,10 +268,14 @@ async def test_every_pupil_by_hand_before_and_after_crosswalks_and_on_days_befor
         for scheme in ("percent", "words"):
             await sent(vendor, f"/v1/crosswalks/{walks[scheme]}/sign", SIGNED)
         assert (await check(vendor, 1))["basis"]["bands"] == BANDS
+        await check_aggregates(vendor, 1)
     with freeze_clock(LATER):
         await sent(vendor, f"/v1/crosswalks/{walks['points']}/sign", SIGNED)
         await check(vendor, 2)
         await check(vendor, 1, crosswalksOn="2026-10-31")
+        await check_aggregates(vendor, 2)
+        await check_aggregates(vendor, 1, crosswalksOn="2026-10-31")
+        assert await list_cells(small_trust) == cells, "figures move without a recount"
         # what stood on a day: the first value of a pupil of Elm arrived then, and was corrected afterwards
         for table, column in (("judgements", "received_at"),):
             await small_trust.operator.execute(f"UPDATE {table} SET {column} = '2026-10-25T09:00:00Z'")

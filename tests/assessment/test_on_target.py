@@ -167,7 +167,7 @@ async def test_every_combination_by_ranks_then_by_bands_and_as_of_the_days_befor
 
 
 async def test_one_grade_has_the_place_that_all_have(small_trust: Trust, vendor: Any) -> None:
-    """find_place says of one grade what list_places says of all, on each day: statutory and own schemes, mapped and not."""
+    """find_places says of single grades what list_places says of all, on each day: statutory and own schemes, mapped and not."""
     scale = {"tenant": OWN, "name": "Ours", "expectedFrom": "c", "higherFrom": "d"}
     signed = {"name": "Ada Okafor", "role": "director of education"}
     with freeze_clock(DAY):
@@ -183,8 +183,8 @@ async def test_one_grade_has_the_place_that_all_have(small_trust: Trust, vendor:
     tenant = small_trust.ids["trust"]
     for day in ("2026-10-20", "2026-10-21", "2026-11-01", "2026-11-02"):
         different = await small_trust.operator.fetch(
-            "SELECT g.scheme_version_no, g.no, f.*, l.band_no, l.expected FROM grades g"
-            " CROSS JOIN LATERAL find_place($1, $2::text::date, g.scheme_version_no, g.no) f"
+            "SELECT g.scheme_version_no, g.no, f.*, l.band_no AS listed, l.expected AS listed_expected FROM grades g"
+            " LEFT JOIN LATERAL find_places($1, $2::text::date, ARRAY[g.scheme_version_no], ARRAY[g.no]) f ON true"
             " LEFT JOIN list_places($1, $2::text::date) l ON l.scheme_version_no = g.scheme_version_no AND l.grade_no = g.no"
             " WHERE g.tenant_id = $1 AND find_scale($1, $2::text::date) IS NOT NULL"
             " AND (f.band_no, f.expected) IS DISTINCT FROM (l.band_no, l.expected)",

@@ -126,6 +126,11 @@ READ: dict[str, dict[str, str]] = {
         "role": "crosswalk.signerRole",
         "fromOn": "crosswalk.fromOn",
     },
+    "declare_scheme_progress": {
+        "method": "scheme.progressMethod",
+        "statement": "scheme.progressStatement",
+        "name": "scheme.progressDeclaredBy",
+    },
     "create_scheme_version": {
         **GRADE,
         "academicYears": "schemeVersion.academicYears",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
-from tests.faults.trials import clock, cuts, freezes, kills, load, refusals, shapes, singles, starved
+from tests.faults.trials import clock, cuts, freezes, kills, load, orders, refusals, shapes, singles, starved
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ TRIALS = {
         Trial("load", load.ABOUT, load.run, load.steps, load.SMALL, load.FULL),
         Trial("starved", starved.ABOUT, starved.run, starved.steps, starved.SMALL, starved.FULL),
         Trial("singles", singles.ABOUT, singles.run, singles.steps, singles.SMALL, singles.FULL),
+        Trial("orders", orders.ABOUT, orders.run, orders.steps, orders.SMALL, orders.FULL),
         Trial("shapes", shapes.ABOUT, shapes.run, shapes.steps, shapes.SMALL, shapes.FULL),
     )
 }

@@ -19,7 +19,7 @@ SEED = 11
 SECONDS = 400
 GROUPS = {
     "laboratory 1": ("kills", "freezes", "clock", "shapes", "singles"),
-    "laboratory 2": ("cuts", "refusals", "starved", "load"),
+    "laboratory 2": ("cuts", "refusals", "starved", "load", "orders"),
 }
 """Each group runs in one process, on one PostgreSQL; they take about as long."""
 

@@ -68,7 +68,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
     made_group = (await sent(client, "/v1/groups", groups, Prefer="return=representation"))["results"][0]["id"]
     named = {"tenant": TENANT, "code": "own", "name": "Own"}
     subject, aspect = [(await sent(client, f"/v1/{noun}", named, 201))["id"] for noun in ("subjects", "aspects")]
-    scheme = await sent(client, "/v1/schemes", {**named, "grades": [{"code": "1", "label": "One"}]}, 201)
+    scheme = await sent(client, "/v1/schemes", {**named, "grades": [{"code": "1", "label": "One", "points": 1}]}, 201)
     scale_id = (await sent(client, "/v1/common-scales", SCALE, 201))["id"]
     crosswalk_id = (await sent(client, "/v1/crosswalks", CROSSWALK, 201))["id"]
     discount = await sent(client, f"/v1/windows/{planned}/discounts", {**DISCOUNT, "pupil": {"reference": "P8"}}, 201)
@@ -89,7 +89,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             **dict.fromkeys(("update_group", "delete_group"), made_group),
             **{f"{verb}_{noun}": id_ for verb in ("update", "retire") for noun, id_ in (("subject", subject), ("aspect", aspect))},
             "create_scheme_version": scheme["id"],
-            "retire_scheme": scheme["id"],
+            **dict.fromkeys(("retire_scheme", "declare_scheme_progress", "withdraw_scheme_progress"), scheme["id"]),
             "sign_common_scale": scale_id,
             "sign_crosswalk": crosswalk_id,
             **dict.fromkeys(("open_window", "update_window", "delete_window", "repin_window"), planned),
@@ -204,6 +204,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "create_aspect": {"tenant": TENANT, "code": "a", "name": "A", "nationalCode": "SUB"},
     "create_scheme": {"tenant": TENANT, "code": "s", "name": "S", "grades": [GRADE]},
     "create_scheme_version": {"grades": [GRADE]},
+    "declare_scheme_progress": {"method": "points", "statement": "One point is a term", "name": "Ada Okafor"},
     "create_common_scale": SCALE,
     "create_crosswalk": CROSSWALK,
     "sign_common_scale": SIGNATURE,
@@ -571,6 +572,8 @@ WITHOUT = {
         "retire_subject",
         "retire_aspect",
         "retire_scheme",
+        "declare_scheme_progress",
+        "withdraw_scheme_progress",
     ),
     *("withdraw_planned_roll", "withdraw_discount", "create_scheme_version", "update_subject", "update_aspect", "update_window"),
     *("reopen_window", "release_pupil_upn", "lock_target", "unlock_target", "lock_window", "unlock_window"),

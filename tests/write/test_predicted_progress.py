@@ -1,5 +1,6 @@
 """Predicted progress is refused with the reason and its source, wherever it is sent; a teacher's predicted grade is a judgement that nothing counts."""
 
+import json
 from typing import Any
 
 import pytest
@@ -38,17 +39,39 @@ async def test_a_field_of_predicted_progress_is_refused_in_every_noun_and_format
         assert issues(refused)[f"/entries/0/{name}"] == CODE
         text = next(issue["message"] for issue in refused["issues"] if issue["code"] == CODE)
         assert all(word in text for word in ("Ofsted", "2017", "Making data work"))
-    for content in (f"reference,subject,grade,{name}\r\nP1,reading,100,0.5\r\n",):
+    group = {"code": "g", "name": "g", "kind": "class", "members": [{"reference": "P1"}]}
+    groups = {"school": school, "academicYear": "2017-18", "asOf": "2018-01-01", "entries": [group | {name: 1}]}
+    assert issues(await sent(vendor, "/v1/groups", groups, 422))[f"/entries/0/{name}"] == CODE
+    of_lines = {
+        "judgements": ("reference,subject,grade", "P1,reading,100", "&window=w"),
+        "targets": ("reference,subject,grade,basis", "P1,reading,100,teacher", ""),
+        "pupils": ("reference,surname", "P1,Thorne", "&asOf=2018-05-01"),
+    }
+    for noun, (columns, values, more) in of_lines.items():
         answer = await vendor.post(
-            f"/v1/judgements?school={URNS['Oak']}&window=w", content=content, headers={"Content-Type": "text/csv"}
+            f"/v1/{noun}?school={URNS['Oak']}{more}",
+            content=f"{columns},{name}\r\n{values},0.5\r\n",
+            headers={"Content-Type": "text/csv"},
         )
         assert (answer.status_code, CODE in answer.text, "Ofsted" in answer.text) == (400, True, True), answer.text
+        line = dict(zip(columns.split(","), values.split(","), strict=True)) | {name: 0.5}
+        answer = await vendor.post(
+            f"/v1/{noun}?school={URNS['Oak']}{more}", content=json.dumps(line), headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert (answer.status_code, CODE in answer.text, "Ofsted" in answer.text) == (422, True, True), answer.text
+    for operation, body in (("recordJudgements", batch("Oak", [judged(1, **{name: "0.5"})])), ("recordGroups", groups)):
+        kind = f"{operation[6:-1]}BatchInput"
+        query = f"mutation ($input: {kind}!) {{ {operation}(input: $input) {{ received }} }}"
+        answer = await vendor.post("/graphql", json={"query": query, "variables": {"input": body}})
+        assert (CODE in answer.text, "Ofsted" in answer.text) == (True, True), answer.text
 
 
 async def test_no_subject_or_aspect_is_made_of_it_and_none_is_named_so(vendor: Any) -> None:
     for noun in ("subjects", "aspects"):
         body = {"tenant": OWN, "code": "predicted-progress", "name": "Expected progress 8"}
         assert issues(await sent(vendor, f"/v1/{noun}", body, 422)) == {"/code": CODE, "/name": CODE}
+    scheme = {"tenant": OWN, "code": "flight-path", "name": "Predicted progress", "template": "points"}
+    assert issues(await sent(vendor, "/v1/schemes", scheme, 422)) == {"/code": CODE, "/name": CODE}
     await opened(vendor)
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
     refused = await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, aspect="predicted-progress")]), 422)
