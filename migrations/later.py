@@ -8,7 +8,7 @@ LATER: dict[str, str] = {
     "function match_pupils(in_tenant uuid, source_id uuid, at_schools uuid[], ids uuid[], refs text[], upn_lists text[])": "0031",
     "function read_upns_and_surnames(in_tenant uuid, of_pupils uuid[])": "0031",
     "function list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean)": "0061",
-    "function find_place(in_tenant uuid, on_day date, of_version smallint, of_grade smallint, OUT band_no integer, OUT expected boolean)": "0084",
+    "function find_place(in_tenant uuid, on_day date, of_version smallint, of_grade smallint, OUT band_no integer, OUT expected boolean)": "0086",
     "function window_returns(in_tenant uuid, of_window smallint, listed integer)": "0057",
 }
 """Such as {"relation contributions": "0016", "column pupils.nickname": "0017"}; tests/fixtures/system_catalogue.py names things so."""

@@ -5,7 +5,7 @@ A grade and its goal are placed by one statement, since a page of judgements com
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0084", "0083", None, None
+revision, down_revision, branch_labels, depends_on = "0086", "0085", None, None
 
 
 FIND_PLACES = """
