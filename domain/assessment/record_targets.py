@@ -233,9 +233,15 @@ _STORED = f"""
 SELECT (SELECT clock_timestamp()) AS now, g.n, p.school_id,
     EXISTS (SELECT 1 FROM enrolments e WHERE e.tenant_id = $1 AND e.pupil_id = g.pupil_id AND e.school_id = g.row_school_id) AS was_on_roll,
     t.id, t.scheme_version_no, t.grade_no, t.visibility, t.recorded_at, t.version, t.locked_at, t.client_id,
-    GREATEST(t.recorded_at, t.confirmed_at) AS holds_from
-FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[], $9::uuid[])
-    WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, row_school_id, n)
+    GREATEST(t.recorded_at, t.confirmed_at) AS holds_from,
+    (t.scheme_version_no, t.grade_no) = (g.version_no, g.grade_no) OR EXISTS (
+        SELECT 1 FROM grades o JOIN scheme_versions v ON v.tenant_id = $1 AND v.no = o.scheme_version_no
+        JOIN scheme_versions w ON w.tenant_id = $1 AND w.scheme_id = v.scheme_id AND w.no = g.version_no
+        JOIN grades n ON n.tenant_id = $1 AND n.scheme_version_no = w.no AND n.no = g.grade_no AND n.code = o.code
+        WHERE o.tenant_id = $1 AND o.scheme_version_no = t.scheme_version_no AND o.no = t.grade_no
+    ) AS is_same_grade
+FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[], $10::smallint[], $11::smallint[], $9::uuid[])
+    WITH ORDINALITY AS g (pupil_id, subject_no, aspect_no, horizon_year, horizon_point, basis, version_no, grade_no, row_school_id, n)
 JOIN pupils p ON p.tenant_id = $1 AND p.id = g.pupil_id AND {reaches_pupil_sql("$8", "p", "id")}
 LEFT JOIN targets t ON t.tenant_id = $1 AND t.pupil_id = g.pupil_id AND t.subject_no = g.subject_no AND t.aspect_no = g.aspect_no
     AND t.horizon_year = g.horizon_year AND t.horizon_point = g.horizon_point AND t.basis = g.basis
@@ -273,6 +279,9 @@ async def compare_with_stored(
 ) -> tuple[list[tuple[Any, ...]], Any]:
     """Records the outcome of each entry; returns the rows to write, and the database's time after the locks were taken.
 
+    A grade that the next version of the scheme has too is no other grade: the target stays in the version in which it was set, so that it can
+    be compared with what is judged in that version.
+
     A target without recordedAt counts from its commit: the later commit wins, whatever the clock says. One that is sent again with a later
     recordedAt is unchanged; from then on targets that were set before that time are superseded.
     """
@@ -281,9 +290,11 @@ async def compare_with_stored(
     confirmed: list[tuple[UUID, datetime]] = []
     now: datetime | None = None
     conflicts: dict[Scope, list[ConflictingRow]] = {Scope.TARGETS_READ: [], Scope.TARGETS_STAFF: []}
-    keys = transpose([key[:6] for _, _, key in rows], 6)
+    *keys, versions, grades = transpose([key for _, _, key in rows], 8)
     school_ids = [schools[at].id for at, _, _ in rows]
-    async for part in iterate_in_slices(await connection.fetch(_STORED, tenant_id, *keys, caller.client_id, school_ids)):
+    async for part in iterate_in_slices(
+        await connection.fetch(_STORED, tenant_id, *keys, caller.client_id, school_ids, versions, grades)
+    ):
         for stored in part:
             at, entry, key = by_n.pop(stored["n"])
             exists, now = stored["id"] is not None, stored["now"]
@@ -291,8 +302,7 @@ async def compare_with_stored(
             recorded_at = max(now, stored["holds_from"] or now) if said_at is UNSET else said_at and said_at.astimezone(UTC)
             visibility = getattr(entry, "visibility", None)
             visibility = stored["visibility"] or "staff" if visibility is UNSET else visibility
-            value = (*key[6:], visibility)
-            if exists and value == (stored["scheme_version_no"], stored["grade_no"], stored["visibility"]):
+            if exists and stored["is_same_grade"] and visibility == stored["visibility"]:
                 batch.record_outcome(at, "unchanged", stored["id"], stored["version"])
                 if said_at is not UNSET and recorded_at is not None and recorded_at > stored["holds_from"]:
                     confirmed.append((stored["id"], recorded_at))

@@ -147,3 +147,20 @@ def test_dated_days_are_near_the_usual_one(horizon: Any) -> None:
     for day in horizon.days:
         assert abs(int(f"{day:%d}") - int(horizon.day[3:])) <= 7, day
         assert f"{day:%m}" == horizon.day[:2], day
+
+
+async def test_a_target_sent_again_after_the_next_version_is_unchanged_and_comparable(vendor: Any) -> None:
+    grades = [{"code": code, "label": code, "rank": rank} for rank, code in enumerate("abc")]
+    owner = {"tenant": {"trust": {"groupUid": 4128}}, "code": "letters", "name": "Letters"}
+    scheme_id = (await sent(vendor, "/v1/schemes", owner | {"grades": grades[:2]}, 201))["id"]
+    await sent(vendor, "/v1/pupils", roll("Oak", [entry(1)]))
+    await opened(vendor, "letters", collects=[{"subject": "reading", "scheme": "letters"}])
+    await sent(vendor, "/v1/judgements", batch("Oak", [judged(1, grade="b")], window="letters"))
+    row = _write(1, Goal("KS2", "b", scheme="letters"))
+    await _record(vendor, [row])
+    await sent(vendor, f"/v1/schemes/{scheme_id}/versions", {"grades": grades}, 201)
+    assert counted(await _record(vendor, [row])) == {"unchanged": 1}
+    assert counted(await _record(vendor, [row | {"recordedAt": "2018-02-01T09:00:00Z"}])) == {"unchanged": 1}
+    (judgement,) = (await vendor.get("/v1/judgements?fields=againstTarget")).json()["data"]
+    assert judgement == {"againstTarget": "on"}
+    assert counted(await _record(vendor, [row | {"grade": "c", "recordedAt": "2018-02-01T09:00:00Z"}])) == {"updated": 1}
