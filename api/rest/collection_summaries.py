@@ -17,8 +17,8 @@ from domain.assessment.collections import COLLECTIONS
 from domain.declare.ids import parse_id
 
 HTML = "text/html"
-MAX_ROWS, MAX_WINDOWS, MAX_TEXT = 16, 4, 150
-"""Rows, windows and characters of a text, so that the page is one sheet."""
+MAX_ROWS, MAX_CANDIDATES, MAX_WINDOWS, MAX_TEXT = 12, 8, 2, 150
+"""Rows, candidates to stop, windows and characters of a text, so that the page is one sheet."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -124,7 +124,7 @@ def _write_candidates(rows: list[SummaryRow]) -> str:
     items = [
         f"<li>{escape(row.subject)} in {escape(row.window_kind)} ({escape(', '.join(row.aspects).lower())})</li>" for row in found
     ]
-    return f'<ul class="inline">{"".join(items[:MAX_ROWS])}</ul>{_count_more(len(items) - MAX_ROWS, "further ones")}'
+    return f'<ul class="inline">{"".join(items[:MAX_CANDIDATES])}</ul>{_count_more(len(items) - MAX_CANDIDATES, "further ones are candidates")}'
 
 
 def _write_window(window: BudgetWindow) -> str:

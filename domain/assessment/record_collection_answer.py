@@ -27,7 +27,7 @@ from domain.support import clock
 from domain.support.suggestions import Suggestions
 from domain.write.checks import Checks
 from domain.write.command import command
-from domain.write.partial import require_readable
+from domain.write.partial import UNREADABLE, require_readable
 
 Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 _TEXTS = ("purpose", "audience", "decision", "impact")
@@ -158,11 +158,12 @@ def _describe(
 
 async def _find_owner(connection: Connection, caller: Caller, saying: Any, checks: Checks) -> tuple[UUID, UUID | None]:
     """Returns the tenant, and the school where one is named."""
-    if getattr(saying, "school", UNSET) is UNSET:
+    if getattr(saying, "school", UNSET) is not UNSET:
+        with checks.attempt():
+            school = await find_school(connection, caller, Scope.COLLECTIONS_WRITE, saying.school, "/school")
+            return school.tenant_id, school.id
+    elif getattr(saying, "tenant", UNREADABLE) is not UNSET:
         return await find_named_tenant(connection, caller, Scope.COLLECTIONS_WRITE, saying, checks), None
-    with checks.attempt():
-        school = await find_school(connection, caller, Scope.COLLECTIONS_WRITE, saying.school, "/school")
-        return school.tenant_id, school.id
     tenant_ids = await list_tenants(connection, caller, Scope.COLLECTIONS_WRITE)
     if len(tenant_ids) != 1:
         checks.refuse()

@@ -69,12 +69,12 @@ class _Placeholders:
     """The placeholders of a body, as PostgreSQL wrote them. `tenant_id` is that of every row, where the statement is bound to one."""
 
     def __init__(self, texts: list[bytes], tenant_id: UUID | None) -> None:
-        self._texts, self._tenant_id = texts, str(tenant_id)
+        self._texts, self._tenant_id = texts, tenant_id
 
     def decode(self) -> Iterator[CollectedGroup]:
         for text in dict.fromkeys(self._texts):
             resource, tenants, schools, codes = text[1:].decode().split("|")
-            of_rows: Iterable[str] = _split(tenants) if tenants else repeat(self._tenant_id)
+            of_rows: Iterable[str] = _split(tenants) if tenants else repeat(str(self._tenant_id))
             for tenant, school, code in set(zip(of_rows, _split(schools), _split(codes), strict=False)):
                 window_no, rest = divmod(int(code), _WINDOW)
                 subject_no, aspect_no = divmod(rest, _SUBJECT)

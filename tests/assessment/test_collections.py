@@ -121,7 +121,7 @@ async def test_values_are_measured_as_they_were_entered(small_trust: Trust, vend
     assert (found["maths"]["minutes"], found["gps"]["minutes"]) == (30, 5)  # 3 × 60 + 2 × 30 + 1 × 2 seconds
     assert all("actor" not in name.lower() for row in found.values() for name in row)
     for name in ("groupBy", "actor", "teacher"):
-        assert (await vendor.get(f"/v1/collections?{name}=teacher")).status_code == 400
+        assert (await vendor.get(f"/v1/collections?{name}=teacher")).status_code in (400, 422)
 
 
 async def test_answers_are_inherited_field_by_field_and_say_from_where(small_trust: Trust, vendor: Any) -> None:

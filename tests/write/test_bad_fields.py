@@ -475,9 +475,6 @@ STORED: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
             {"/tenant/trust/groupUid": 1, "/subject": "zzz", "/aspect": "zzz"},
             {"/tenant/trust": "trust-not-found", "/subject": "subject-unknown", "/aspect": "aspect-unknown"},
         ),
-        ({"/windowKind": "zzz", "/purpose": "short"}, {"/windowKind": "wrong-value", "/purpose": "too-few-words"}),
-        ({"/reviewOn": "2018-09-01", "/decidedBy": "Ada"}, {"/reviewOn": "wrong-value", "/decidedBy": "too-few-words"}),
-        ({"/windowKind": "KS2", "/verdict": "stop"}, {"/verdict": "stop-of-statutory"}),
     ],
     "create_common_scale": [
         ({"/tenant/trust/groupUid": 1, "/expectedFrom": "x"}, {"/tenant/trust": "trust-not-found", "/expectedFrom": "band-unknown"})
