@@ -113,10 +113,17 @@ def format_count(number: int, noun: str) -> str:
 
 def write_credentials(client_id: object, client_secret: str | None, output: Path | None) -> None:
     """Writes a client's id, and its secret where it has one, into the file that `open_secret_file` has made. Called before
-    COMMIT, so that no secret is lost where the disk is full."""
-    if output is not None:
-        secret = {} if client_secret is None else {"clientSecret": client_secret}
-        output.write_text(json.dumps({"clientId": str(client_id), **secret}, indent=2) + "\n")
+    COMMIT, so that no secret is lost where the disk is full. Raises ValueError where it cannot be written, or is another's by now."""
+    if output is None:
+        return
+    secret = {} if client_secret is None else {"clientSecret": client_secret}
+    try:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_NOFOLLOW), "w") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                raise ValueError(f"{output} is another user's now: nothing was done. Name a file in a folder of yours.")
+            file.write(json.dumps({"clientId": str(client_id), **secret}, indent=2) + "\n")
+    except OSError as problem:
+        raise ValueError(f"{output} cannot be written: {problem.strerror}. Nothing was done.") from None
 
 
 def print_credentials(client_id: object, client_secret: str | None, output: Path | None = None) -> None:

@@ -11,13 +11,16 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from api.__main__ import app
+from api.commands.console import open_secret_file, write_credentials
 from domain.declare.ids import new_id
 from domain.declare.scopes import NAMED_ALONE
 from domain.store.ledger_reapply import begin_ledger
 from tests.fixtures.databases import Databases
+from tests.fixtures.registration import PUBLIC_KEY
 from tests.fixtures.settings import ROOT
 
 Cli = Callable[..., str]
@@ -111,6 +114,39 @@ def test_one_grant_is_added_narrowed_extended_and_ended(cli: Cli) -> None:
     assert "school:125121" in cli("grant", "list", client)
     assert "Add a new one" in cli("grant", "extend", grant, "--never", fails=True)
     assert "no id of a grant" in cli("grant", "end", "one by one", fails=True)
+    told = [line.split("  ")[1:] for line in cli("grant", "history", grant).splitlines()]
+    both, end = "pupils:read,judgements:read", "until 2099-08-31 13:00"
+    by = "by the command line"
+    assert told == [
+        [f"given {by}", both, end],
+        [f"narrowed {by}", "pupils:read", "until 2098-09-01 00:00"],
+        [f"extended {by}", "pupils:read", "for ever"],
+        [f"ended {by}", "pupils:read", "for ever"],
+    ]
+    cli("grant", "history", str(new_id(21)), fails=True)
+
+
+def test_a_client_has_keys_in_place_of_its_secret_and_a_secret_again(cli: Cli, tmp_path: Path) -> None:
+    keys, wrong, output = [tmp_path / name for name in ("keys.json", "wrong.json", "secret.json")]
+    keys.write_text(json.dumps({"keys": [PUBLIC_KEY]}))
+    wrong.write_text("{")
+    cli("client", "create", "signs")
+    assert "has no keys" in cli("client", "keys", "signs")
+    for refused in (
+        ["--jwks", str(wrong)],
+        ["--jwks", str(tmp_path / "none")],
+        ["--jwks", str(keys), "--secret"],
+        ["--output", str(output)],
+    ):
+        cli("client", "keys", "signs", *refused, fails=True)
+    cli("client", "keys", "signs", "--jwks", str(keys))
+    assert json.loads(cli("client", "keys", "signs")) == PUBLIC_KEY
+    assert "has no secret" in cli("client", "rotate", "signs", fails=True)
+    cli("client", "keys", "signs", "--secret", "--output", str(output))
+    assert len(json.loads(output.read_text())["clientSecret"]) == 43
+    assert "has no keys" in cli("client", "keys", "signs", "--secret", fails=True)
+    told = [line.split("  ")[1] for line in cli("client", "history", "signs").splitlines()]
+    assert [line.split(" ")[0] for line in told] == ["made", "keys-changed", "keys-changed", "secret-rotated"]
 
 
 @pytest.mark.parametrize(
@@ -257,3 +293,29 @@ def test_an_import_names_the_kinds_of_file_that_were_not_there(cli: Cli, tmp_pat
     (tmp_path / "edubasealldata20220420.csv").write_bytes(b"".join(rows[:3]))
     said = cli("import", "gias", str(tmp_path / "edubasealldata20220420.csv"), "--as-of", "2022-04-20")
     assert "There was no file with rows of groups, group links: what is known of them stays as it is." in said
+
+
+def test_a_secret_goes_into_no_file_that_another_has_put_in_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what lies there before, and of what is put there meanwhile."""
+    readable = tmp_path / "readable"
+    readable.write_text("")
+    for name in ("link", "dangling", "readable", "no/such"):
+        path = tmp_path / name
+        if name in ("link", "dangling"):
+            path.symlink_to(readable if name == "link" else tmp_path / "absent")
+        with pytest.raises(typer.Exit), open_secret_file(path):
+            pass
+    swapped = tmp_path / "swapped"
+
+    def swap(path: Path) -> None:
+        with open_secret_file(path):
+            path.unlink()
+            path.symlink_to(readable)
+            write_credentials("id", "secret", path)
+
+    with pytest.raises(ValueError, match="cannot be written"):
+        swap(swapped)
+    monkeypatch.setattr("os.geteuid", lambda: -1)
+    with pytest.raises(ValueError, match="another user's"), open_secret_file(tmp_path / "taken"):
+        write_credentials("id", "secret", tmp_path / "taken")
+    assert (readable.read_text(), sorted(each.name for each in tmp_path.iterdir())) == ("", ["dangling", "link", "readable"])
