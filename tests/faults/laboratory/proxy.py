@@ -7,22 +7,25 @@ message has no type, and what answers a request for TLS is one byte.
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 TO_DATABASE, TO_SERVER = "→", "←"
 _TLS = 80877103
+OF_NOBODY = "set_config('markonce.caller', '', true)"
+"""How a transaction without a client begins (domain/store/database.py)."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it passed. `text` is the beginning of a query's text, otherwise empty."""
+    """A message as it passed. `text` is the beginning of a query's text, otherwise empty; `connection` is the number of the connection."""
 
     direction: str
     type: str
     size: int
     text: str = ""
+    connection: int = 0
 
     @property
     def is_commit(self) -> bool:
@@ -30,6 +33,18 @@ class Message:
 
     def __str__(self) -> str:
         return f"{self.direction}{self.type}{f' {self.text[:24]!r}' if self.text else ''}"
+
+
+def find_commits(messages: Sequence[Message]) -> list[int]:
+    """Where among the messages a COMMIT is of a transaction of a client: those of none are the server's own, which comes to them by the clock."""
+    own: set[int] = set()
+    found = []
+    for at, message in enumerate(messages):
+        if message.text.startswith("BEGIN"):
+            (own.add if OF_NOBODY in message.text else own.discard)(message.connection)
+        elif message.is_commit and message.connection not in own:
+            found.append(at)
+    return found
 
 
 class Parser:
@@ -147,8 +162,8 @@ class Proxy:
 
     @property
     def is_commit_sent(self) -> bool:
-        """Whether the server has sent COMMIT since `arm`, whatever became of it."""
-        return any(message.is_commit for message in self.trace)
+        """Whether the server has sent COMMIT for a client since `arm`, whatever became of it."""
+        return bool(find_commits(self.trace))
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -181,7 +196,7 @@ class Proxy:
                 for message, whole in parser.split(data):
                     await self._moving.wait()
                     number = len(self.trace)
-                    self.trace.append(message)
+                    self.trace.append(replace(message, connection=id(both)))
                     fault = self._fault
                     if fault is not None and fault.at == number:
                         self._fault = None

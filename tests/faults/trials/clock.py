@@ -1,5 +1,5 @@
 """Clock: of two writes without recordedAt the later commit stands, also where the database's clock goes back a second between them, and where
-both run at once. It is never `superseded`.
+both run at once, of two clients: those of one wait for each other in the server. It is never `superseded`.
 
 The clock is that of a schema which stands before pg_catalog in the database's search path: now() and its siblings, less what a table says.
 """
@@ -9,8 +9,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.laboratory.asking import Answer
-from tests.faults.laboratory.proxy import Fault
+from tests.faults.laboratory.asking import Answer, Asker
+from tests.faults.laboratory.proxy import Fault, find_commits
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import Stage, stage
@@ -56,7 +56,7 @@ class Kind:
     table: str
     mutation: tuple[str, str] | None = None
 
-    async def write(self, here: Stage, number: int, value: int, **more: Any) -> Answer:
+    async def write(self, asker: Asker, number: int, value: int, **more: Any) -> Answer:
         """Writes a value of a pupil, which differs from others by its number."""
         if self.table == "judgements":
             body = batch("Oak", [{"upn": upn(number), "subject": "maths", "grade": 80 + value % 40, "mark": value, **more}])
@@ -65,8 +65,8 @@ class Kind:
             horizon = {"academicYear": "2017-18", "point": "KS2"}
             body = {"school": {"urn": URNS["Oak"]}, "entries": [row | {"horizon": horizon} | more]}
         if self.mutation:
-            return await here.asker.query(MUTATION.format(*self.mutation), input=body)
-        return await here.asker.ask("POST", f"/v1/{self.table}", body)
+            return await asker.query(MUTATION.format(*self.mutation), input=body)
+        return await asker.ask("POST", f"/v1/{self.table}", body)
 
     async def stands(self, connection: Any, number: int) -> Any:
         """The value that stands, as `shown` shows it."""
@@ -98,7 +98,8 @@ async def run(lab: Laboratory, count: int, seed: int, watch: Watch) -> Result:
                 kind = KINDS[n % len(KINDS)]
                 await _step_back(here, connection, kind, n % 100, by_clock=n % 8 < 4)
                 watch()
-            await _pairs(here, connection, count - count // PER_STEP_BACK, draw, watch)
+            async with Asker(here.server, lab.clients["second"]) as other:
+                await _pairs(here, other, connection, count - count // PER_STEP_BACK, draw, watch)
         finally:
             await connection.close()
     return result
@@ -113,12 +114,12 @@ async def _step_back(here: Stage, connection: Any, kind: Kind, number: int, *, b
     """A value, a clock that is a second earlier, another value: the other stands. Where its own recordedAt is earlier, it does not."""
     result, what = here.result, f"{kind.name}, {'clock' if by_clock else 'stored instant'}"
     value = 3 * int(str(result.numbers.get("steps back", 0))) + 1
-    first = await kind.write(here, number, value)
+    first = await kind.write(here.asker, number, value)
     if by_clock:
         await connection.execute("UPDATE clock.back SET by = '1 second'")
     else:
         await connection.execute(_AHEAD.format(table=kind.table))
-    second = await kind.write(here, number, value + 1)
+    second = await kind.write(here.asker, number, value + 1)
     await connection.execute("UPDATE clock.back SET by = '0'")
     for answer in (first, second):
         answer.check(result, what)
@@ -127,43 +128,44 @@ async def _step_back(here: Stage, connection: Any, kind: Kind, number: int, *, b
     stands = await kind.stands(connection, number)
     result.expect(not _superseded(second), "a write without recordedAt is not superseded", f"{what}: {second.data}")
     result.expect(stands == kind.shown(value + 1), "the later commit stands", f"{what}: {stands} and not {kind.shown(value + 1)}")
-    older = await kind.write(here, number, value + 2, recordedAt="2018-06-01T09:00:00Z")
+    older = await kind.write(here.asker, number, value + 2, recordedAt="2018-06-01T09:00:00Z")
     result.expect(_superseded(older), "a value recorded earlier is superseded", f"{what}: {older.data}")
 
 
-async def _pairs(here: Stage, connection: Any, count: int, draw: random.Random, watch: Watch) -> None:
+async def _pairs(here: Stage, other: Asker, connection: Any, count: int, draw: random.Random, watch: Watch) -> None:
     lengths: dict[str, int] = {}
     for kind in KINDS:  # twice, so that the statements are known to the connection
         for value in (1, 2):
             here.proxy.arm()
-            await kind.write(here, 100, value)
+            await kind.write(here.asker, 100, value)
             lengths[kind.name] = len(here.proxy.disarm())
     begin = draw.randrange(1000)
     for n in range(count):
         kind = KINDS[n % len(KINDS)]
         at = (begin + n // len(KINDS) * max(1, 4 * lengths[kind.name] // count)) % lengths[kind.name]
-        await _pair(here, connection, kind, 101 + n % 19, at, 2 * n + 1)
+        await _pair(here, other, connection, kind, 101 + n % 19, at, 2 * n + 1)
         watch()
 
 
-async def _pair(here: Stage, connection: Any, kind: Kind, number: int, at: int, value: int) -> None:
+async def _pair(here: Stage, other: Asker, connection: Any, kind: Kind, number: int, at: int, value: int) -> None:
     """Two writers of one value. The first is held at a message until the second has been answered, or waits for the first."""
     result, what = here.result, f"{kind.name}, the first held at message {at}"
-    await kind.write(here, number, 0)  # the connection that is lent next knows the statements
+    for asker in (other, here.asker):
+        await kind.write(asker, number, 0)  # the connection that is lent next knows the statements
     here.proxy.arm(Fault(at, "hold"))
-    first = asyncio.create_task(kind.write(here, number, value))
+    first = asyncio.create_task(kind.write(here.asker, number, value))
     fired = asyncio.create_task(here.proxy.fired.wait())
     await asyncio.wait({first, fired}, return_when=asyncio.FIRST_COMPLETED)
     fired.cancel()
     was_first = await kind.stands(connection, number) == kind.shown(value)  # it is held after its COMMIT was carried out
-    second = asyncio.create_task(kind.write(here, number, value + 1))
+    second = asyncio.create_task(kind.write(other, number, value + 1))
     deadline = asyncio.get_running_loop().time() + LONGEST
     is_waiting = False
     while not second.done() and not is_waiting and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.01)
         is_waiting = bool(await connection.fetchval(_WAITING))
-    is_done = second.done()
-    here.proxy.disarm()
+    is_done, passed = second.done(), here.proxy.disarm()
+    is_alone = is_done and len([number for number in find_commits(passed) if number != at]) == 1
     here.proxy.thaw()
     answers = [await first, await second]
     result.count("pairs")
@@ -173,7 +175,8 @@ async def _pair(here: Stage, connection: Any, kind: Kind, number: int, at: int, 
         result.expect(answer.status in (200, 503), "a write that is sent is understood", f"{what}: {answer}")
         result.expect(not _superseded(answer), "a write without recordedAt is not superseded", f"{what}: {answer.data}")
     if [answer.status for answer in answers] == [200, 200]:
-        either = {value} if is_done else {value, value + 1}  # who commits first is not known
+        # Of two COMMIT that were sent it is not known which was first: what was held may be a message of another connection
+        either = {value} if is_alone else {value, value + 1}
         last = {value + 1} if was_first or is_waiting else either
         stands = await kind.stands(connection, number)
         result.expect(

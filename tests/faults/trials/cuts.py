@@ -11,7 +11,7 @@ import signal
 from dataclasses import dataclass
 
 from tests.faults.laboratory.asking import NOT_KNOWN, NOTHING_WRITTEN, Answer
-from tests.faults.laboratory.proxy import TO_SERVER, Fault, Message
+from tests.faults.laboratory.proxy import TO_SERVER, Fault, Message, find_commits
 from tests.faults.laboratory.result import Result, Watch
 from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import Stage, stage
@@ -46,7 +46,7 @@ class Case:
 
 def cases_of(kind: str, keyed: bool, is_cold: bool, trace: list[Message]) -> list[Case]:
     """Every message: before it and in its middle, in both ways."""
-    commit = next(i for i, message in enumerate(trace) if message.is_commit)
+    commit = find_commits(trace)[0]
     return [
         Case(kind, keyed, is_cold, i, part, action, i - commit)
         for i in range(len(trace))
@@ -134,7 +134,7 @@ async def _end_server(here: Stage, draw: random.Random, number: int) -> None:
     """SIGTERM while a write waits: before its COMMIT reaches PostgreSQL, after it did, and anywhere."""
     kind, keyed = draw.choice(list(KINDS)), draw.random() < 0.5
     trace = await here.record(kind, keyed=keyed, is_cold=False)
-    commit = next(i for i, message in enumerate(trace) if message.is_commit)
+    commit = find_commits(trace)[0]
     after = next(i for i, message in enumerate(trace) if i > commit and message.direction == TO_SERVER)
     at = (after, commit, draw.randrange(len(trace)))[number % 3]
     what = f"{kind}, SIGTERM at message {at} ({at - commit:+} from COMMIT)"
