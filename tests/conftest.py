@@ -124,10 +124,12 @@ def module_databases(cluster: embedded.Cluster) -> Iterator[Databases]:
     drop_database(made)
 
 
-@pytest.fixture(scope="session")
-def ready_trusts(cluster: embedded.Cluster) -> ReadyTrusts:
+@pytest_asyncio.fixture(scope="session")
+async def ready_trusts(cluster: embedded.Cluster) -> AsyncIterator[ReadyTrusts]:
     """The trusts that tests copy."""
-    return ReadyTrusts(cluster)
+    made = ReadyTrusts(cluster)
+    yield made
+    await made.close()
 
 
 @pytest.fixture
