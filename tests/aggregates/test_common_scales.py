@@ -8,6 +8,7 @@ import pytest
 from tests.fixtures.clock import freeze_clock
 from tests.fixtures.ready_trusts import Filling, register_vendor
 from tests.fixtures.recount import miscounted
+from tests.fixtures.sizes import choose_size
 from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, batch, entry, issues, judged, opened, roll, sent
 
 OWN = {"trust": {"groupUid": TRUST}}
@@ -87,7 +88,7 @@ async def figures(client: Any, subject: str, by: str = "subject", **more: Any) -
 
 async def everywhere(client: Any, subject: str, **more: Any) -> Any:
     """The same figures whatever they are grouped by: read of totals and of cells."""
-    found = [await figures(client, subject, by, **more) for by in ("subject", "sex", "school", "yearGroup")]
+    found = [await figures(client, subject, by, **more) for by in ("subject", "sex", "school", "yearGroup")[: choose_size(2, 4)]]
     assert all(each == found[0] for each in found), found
     return found[0]
 

@@ -1,6 +1,6 @@
 """Whatever ends a server or a demonstration, and at whatever moment, nothing is left that holds the port; a worker that dies is started again.
 
-`MARKONCE_FAULT_KILLS` says how many times the supervisor is killed while its worker starts (3 by default).
+`make attack` kills the supervisor at more moments while its worker starts, and sends every signal.
 """
 
 import fcntl
@@ -20,8 +20,9 @@ import pytest
 from tests.faults.processes import Marked, answers, marked, wait_until
 from tests.fixtures.server import Server, free_port
 from tests.fixtures.settings import ROOT
+from tests.fixtures.sizes import choose_size
 
-KILLS = int(os.environ.get("MARKONCE_FAULT_KILLS", "3"))
+KILLS = choose_size(1, 5)
 STARTING, SERVING = "as its worker starts", "while it serves"
 SIGNALS = [
     (signal.SIGTERM, SERVING),
@@ -72,7 +73,7 @@ def test_a_worker_ends_when_its_supervisor_is_killed_while_it_serves(server: Ser
         wait_until(lambda: not running.pids and is_free(port), "the end of the worker", ENDS)
 
 
-@pytest.mark.parametrize(("number", "moment"), SIGNALS if KILLS > 4 else SIGNALS[:3])
+@pytest.mark.parametrize(("number", "moment"), SIGNALS[: choose_size(3, 6)])
 def test_a_signal_stops_the_server(server: Server, tmp_path: Path, number: int, moment: str) -> None:
     port = free_port()
     with marked(["serve", "--port", str(port)], server.environment, tmp_path / "log") as running:

@@ -131,8 +131,9 @@ EXAMPLES = int(os.environ.get("MARKONCE_EXAMPLES", "1"))
 ALIKE = r"^/v1/[A-Za-z]+/\{id\}/(?!pupils$|returns$|receipts$|open$|close$|reopen$)"
 """Lists that belong to one row: one handler and the parameters of the list itself, so that some of them stand for all."""
 RESOURCE = "|".join(resource.path for resource in RESOURCES.values())
-LISTS = rf"^/v1/((?!(pupils|judgements)$)({RESOURCE})|(?!planned-pupils)[a-z-]+/\{{id\}}/[a-z]+|(?!pupils)[a-z]+/lookup)$"
-"""Lists that the suite leaves to `make conformance`: pupils and judgements have parameters of every type that there is."""
+NESTED, ROWS = r"(?!planned-pupils)[a-z-]+/\{id\}/[a-z]+", rf"(?!(pupils|judgements)/)({RESOURCE})/\{{id\}}"
+LISTS = rf"^/v1/((?!(pupils|judgements)$)({RESOURCE})|{NESTED}|{ROWS}|(?!pupils)[a-z]+/lookup)$"
+"""Lists and rows that the suite leaves to `make conformance`: pupils and judgements have parameters of every type that there is."""
 
 
 def list_operations() -> Iterator[tuple[str, str]]:
