@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from domain.protection.figures import BANDS, NO_MARK, Integers, Layout
+from domain.protection.figures import BELOW, NO_MARK, NOT_ELIGIBLE, Integers, Layout
 from domain.protection.tables import Population, Tables
-
-LEVELS = (*range(BANDS), NO_MARK)
 
 
 class Role(NamedTuple):
@@ -43,13 +41,19 @@ class Move:
 
 
 class Kinds:
-    """The vectors of all pupils and exchanges. The first `pupils` of them are pupils, whose marks `levels` has."""
+    """The vectors of all pupils and exchanges. The first `pupils` of them are pupils.
+
+    `columns` are the levels of each, by their index among those of the layout with NO_MARK last; `marks` how many marks it has.
+    """
 
     def __init__(self, layout: Layout) -> None:
-        levels = list(product(LEVELS, repeat=len(layout.subjects)))
+        counted = [level for level in layout.levels if level != NOT_ELIGIBLE]
+        possible = [*counted, NO_MARK, *(level for level in layout.levels if level == NOT_ELIGIBLE)]
+        levels = list(product(possible, repeat=len(layout.subjects)))
         self.pupils = len(levels)
-        self.levels = np.array(levels)
-        self.marks: Integers = (self.levels != NO_MARK).sum(1)
+        columns = {level: number for number, level in enumerate((*layout.levels, NO_MARK))}
+        self.columns = np.array([[columns[level] for level in each] for each in levels])
+        self.marks: Integers = (np.array(levels) >= BELOW).sum(1)
         vectors = [layout.describe_pupil(each) for each in levels]
         vectors += list(_list_exchanges(layout))
         self.vectors = np.array(vectors)
@@ -58,13 +62,14 @@ class Kinds:
 
 
 def _list_exchanges(layout: Layout) -> Iterable[Integers]:
-    for index in layout.conjunction:  # other pupils are in all subjects at once
+    for level in layout.conjunction_levels:  # other pupils are in all subjects at once
         vector = np.zeros(layout.length, np.int64)
-        vector[index] = 1
+        vector[layout.find_conjunction(level)] = 1
         yield vector
+    levels = sorted((*layout.levels, NO_MARK))
     for subject in range(len(layout.subjects)):
-        bands = layout.find_bands(subject)
-        for before, after in product((NO_MARK, *range(BANDS)), repeat=2):
+        bands = dict(zip(layout.levels, layout.find_bands(subject), strict=True))
+        for before, after in product(levels, repeat=2):
             if before == after:
                 continue
             vector = np.zeros(layout.length, np.int64)
@@ -75,7 +80,8 @@ def _list_exchanges(layout: Layout) -> Iterable[Integers]:
             yield vector
             if after > before:
                 combined = vector.copy()
-                combined[list(layout.conjunction[before + 1 : after + 1])] += 1
+                reached = [level for level in layout.conjunction_levels if before < level <= after]
+                combined[[layout.find_conjunction(level) for level in reached]] += 1
                 yield combined
 
 

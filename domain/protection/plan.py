@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.protection.figures import BANDS, VALID_COUNT, Mask
+from domain.protection.figures import Mask
 from domain.protection.proofs import ENOUGH_COUNTS, ENOUGH_SIZES, Bank, Target
-from domain.protection.rules import Level, Unsafe, find_primary
+from domain.protection.rules import SIZES, Level, Unsafe, find_primary
 from domain.protection.tables import TOTAL, Population, Position, Side, Split, Tables
 
 
@@ -168,12 +168,9 @@ class Plan:
             published = figures @ self.tables.layout.published
             for school, year in np.argwhere(unsafe.any & (figures[..., 0] > 0) & self.hidden[name]):
                 position = int(school), int(year)
-                counts = published[position]
-                if counts[0] < self.level.sizes_from:
-                    targets.append(Target(population, position, 0, ENOUGH_SIZES))
-                for index in range(1, len(counts)):
-                    if (index - 1) % BANDS == VALID_COUNT:
-                        if 0 < counts[index] < self.level.sizes_from:
+                for index, (_, measure) in enumerate(self.tables.layout.names):
+                    if measure in SIZES:
+                        if 0 < published[position][index] < self.level.sizes_from:
                             targets.append(Target(population, position, index, ENOUGH_SIZES))
                     elif not self.is_implied(population, position, index):
                         targets.append(Target(population, position, index, ENOUGH_COUNTS))
@@ -181,13 +178,14 @@ class Plan:
 
     def is_implied(self, population: Population, position: Position, index: int) -> bool:
         """Whether shown totals say that nobody, or everybody, of the population is counted."""
-        column = self.tables.layout.published[:, index]
+        layout = self.tables.layout
+        column, eligible = layout.published[:, index], layout.published[:, layout.eligible_of[index]]
         sums = self.find_sums(population.split)
         around = self._list_around(position, sums)
         for ancestor in self.tables.list_ancestors(population):
             figures, hidden = self.tables.get_figures(ancestor), self.hidden[ancestor.split]
             for each in around:
-                if not hidden[each] and int(figures[each] @ column) in (0, int(figures[each][0])):
+                if not hidden[each] and int(figures[each] @ column) in (0, int(figures[each] @ eligible)):
                     return True
         school, year = position
         schools, years = self.tables.schools, self.tables.years

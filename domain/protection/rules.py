@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domain.protection.figures import BANDS, Integers, Layout, Mask
+from domain.protection.figures import Integers, Layout, Mask
 from domain.protection.tables import Side, Split
 
 SMALL = 6
 """The smallest group whose size is published, by the Department for Education too."""
 SMALL_BASE = 11
 """From so many pupils on it may be shown that one side of a split is empty."""
+SIZES = ("eligible", "valid")
+"""Measures that say how many pupils others are of."""
 EXCLUSIVE = frozenset({"disadvantaged"})
 """Splits of which it is never shown that one side is empty, as in the Department's tables."""
 
@@ -53,9 +55,10 @@ def find_unsafe(level: Level, layout: Layout, figures: Integers) -> Unsafe:
     sizes = (pupils > 0) & (pupils < level.sizes_from)
     attainment = (pupils > 0) & (pupils < level.attainment_from)
     published = figures @ layout.published
-    for valid in range(1, published.shape[-1], BANDS):
-        marks = published[..., valid]
-        attainment |= (marks > 0) & (marks < level.attainment_from)
+    for index, (_, measure) in enumerate(layout.names):
+        if measure in SIZES:
+            number = published[..., index]
+            attainment |= (number > 0) & (number < level.attainment_from)
     return Unsafe(sizes, attainment)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.protection.boxes import Box, list_needed
-from domain.protection.figures import BANDS, Integers, Mask
+from domain.protection.figures import Integers, Mask
 from domain.protection.kinds import Kinds, Move, Role
 from domain.protection.plan import Plan, ShownSums
 from domain.protection.proofs import Bank, Target, list_open, note_change
@@ -88,15 +88,15 @@ class Walk:
     def _score(self, box: Box, sign: int) -> NDArray[np.float64]:
         """The more pupils have the marks of a kind wherever one leaves, the better; then the more marks the better."""
         layout = self._plan.tables.layout
-        subjects = len(layout.subjects)
+        subjects, levels = len(layout.subjects), len(layout.levels)
         score: NDArray[np.float64] = self._kinds.marks * np.float64(10)
         for role in self._move.fixed:
             for position, effect in box.corners:
                 if effect * role.sign * sign < 0:
                     figures = self._get_left(role.population, position)[-layout.length :]
-                    bands = figures[1 : 1 + BANDS * subjects].reshape(subjects, BANDS)
+                    bands = figures[1 : 1 + levels * subjects].reshape(subjects, levels)
                     by_level = np.concatenate([bands, (figures[0] - bands.sum(1))[:, None]], axis=1)
-                    fewest = by_level[np.arange(subjects)[None], self._kinds.levels].min(1)
+                    fewest = by_level[np.arange(subjects)[None], self._kinds.columns].min(1)
                     score = np.minimum(score, fewest + self._kinds.marks * np.float64(0.1))
         return score
 

@@ -38,8 +38,10 @@ def is_small(number: int, least: int = SMALL) -> bool:
 class Truth:
     """The pupils of a trust, and which of its rows pool which schools."""
 
-    def __init__(self, trust: GeneratedTrust, readings: Sequence[Reading], attainment_from: int) -> None:
-        self._trust, self._attainment_from = trust, attainment_from
+    def __init__(
+        self, trust: GeneratedTrust, readings: Sequence[Reading], attainment_from: int, subjects: Sequence[str] = SUBJECTS
+    ) -> None:
+        self._trust, self._attainment_from, self._subjects = trust, attainment_from, subjects
         self._pools = {reading.year: reading.pooled for reading in readings if reading[:1] + reading[2:3] == (None, None)}
 
     def list_questions(self) -> Iterator[tuple[Question, int]]:
@@ -51,11 +53,11 @@ class Truth:
             pooled = self._pools.get(group.year) if group.school is None else None
             counts = {
                 (subject, what): self._trust.count(group, subject, what, pooled)
-                for subject in SUBJECTS
+                for subject in self._subjects
                 for what in ("eligible", "valid", "expected", "higher")
             }
-            eligible = counts["rwm", "eligible"]
-            marks = [counts[subject, "valid"] for subject in SUBJECTS]
+            eligible = counts[self._subjects[-1], "eligible"]
+            marks = [counts[subject, "valid"] for subject in self._subjects]
             if not any(is_small(number, self._attainment_from) for number in (eligible, *marks)):
                 continue
             place = (None if group.school is None else self._trust.urns[group.school], *group[1:])
@@ -68,9 +70,14 @@ class Truth:
                     yield Question(*place, (subject, what), ENOUGH_SIZES, pooled), count
 
 
-def judge(trust: GeneratedTrust, readings: Sequence[Reading], attainment_from: int = SMALL) -> Verdicts:
-    """Attacks a trust by what was read of it. Fails where a count of its pupils lies outside what the attack finds."""
-    asked = list(Truth(trust, readings, attainment_from).list_questions())
+def judge(
+    trust: GeneratedTrust, readings: Sequence[Reading], attainment_from: int = SMALL, subjects: Sequence[str] = SUBJECTS
+) -> Verdicts:
+    """Attacks a trust by what was read of it. Fails where a count of its pupils lies outside what the attack finds.
+
+    The same pupils are eligible in all `subjects`.
+    """
+    asked = list(Truth(trust, readings, attainment_from, subjects).list_questions())
     questions = [question for question, _ in asked]
     ranges = Attack(readings).find_ranges(questions)
     shown = Shown(readings)

@@ -32,24 +32,24 @@ SHOWN = {
 LAYOUT = Layout()
 
 
-def count_tables(trust: GeneratedTrust) -> Tables:
+def count_tables(trust: GeneratedTrust, layout: Layout = LAYOUT) -> Tables:
     """The tables of a trust, counted pupil by pupil."""
     years = sorted({pupil.year for pupil in trust.pupils})
-    shape = len(trust.urns), len(years), LAYOUT.length
+    shape = len(trust.urns), len(years), layout.length
 
     def count(dimension: str | None, values: tuple[str, ...]) -> np.ndarray:
         figures = np.zeros(shape, np.int64)
         for pupil in trust.pupils:
             if dimension is None or pupil.values[dimension] in values:
-                figures[pupil.school, years.index(pupil.year)] += describe(pupil)
+                figures[pupil.school, years.index(pupil.year)] += describe(pupil, layout)
         return figures
 
     splits = {name: SplitFigures(parent, count(dimension, values)) for name, (parent, dimension, values) in SPLITS.items()}
-    return Tables(LAYOUT, count(None, ()), splits)
+    return Tables(layout, count(None, ()), splits)
 
 
-def describe(pupil: Pupil) -> np.ndarray:
-    return LAYOUT.describe_pupil(tuple(pupil.marks[subject].level - 1 for subject in LAYOUT.subjects))
+def describe(pupil: Pupil, layout: Layout = LAYOUT) -> np.ndarray:
+    return layout.describe_pupil(tuple(pupil.marks[subject].level - 1 for subject in layout.subjects))
 
 
 def list_readings(trust: GeneratedTrust, tables: Tables, decision: Decision) -> list[Reading]:
@@ -63,15 +63,18 @@ def list_readings(trust: GeneratedTrust, tables: Tables, decision: Decision) -> 
         for side, category in zip(split.sides, SHOWN[name], strict=False):
             if category is None:
                 continue
-            figures = tables.get_figures(Population(name, side)) @ LAYOUT.published
+            layout = tables.layout
+            figures = tables.get_figures(Population(name, side)) @ layout.published
             for school, year in np.argwhere(there):
                 is_hidden = bool(decision.hidden[name][school, year])
                 pooled = None
                 if school == tables.schools:
                     included = decision.pooled[name][:, year]
                     pooled = frozenset(urn for urn, is_pooled in zip(trust.urns, included, strict=True) if is_pooled)
-                for number, subject in enumerate(SUBJECTS):
-                    counts = [figures[school, year][index] for index in (0, *range(1 + 3 * number, 4 + 3 * number))]
+                for subject in SUBJECTS:
+                    at = "conjunction" if subject == "rwm" else subject
+                    valid, expected, higher = (layout.names.index((at, what)) for what in ("valid", "expected", "higher"))
+                    counts = [figures[school, year][index] for index in (layout.eligible_of[valid], valid, expected, higher)]
                     shown = [None] * 4 if is_hidden else [int(count) for count in counts]
                     status = "c" if is_hidden else None
                     readings.append(Reading(urns[school], years[year], *category, subject, *shown, None, status, pooled))

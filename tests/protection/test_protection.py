@@ -9,12 +9,13 @@ import pytest
 
 from domain.protection.audits import WorkLimits
 from domain.protection.families import form_families, protect_families
-from domain.protection.figures import make_figures
+from domain.protection.figures import Layout, make_figures
 from domain.protection.plan import Plan
 from domain.protection.protect import Decision, protect
 from domain.protection.rules import DEPARTMENT, LEVELS, STRICT, Level
 from domain.protection.tables import TOTAL, SplitFigures, Tables
 from tests.attack.generated_trusts import GeneratedTrust, Mark, Pupil, generate_trust
+from tests.attack.readings import SUBJECTS
 from tests.attack.verdicts import Verdicts, judge
 from tests.protection.publications import ALL, LAYOUT, count_hidden, count_tables, describe, list_readings
 
@@ -114,6 +115,7 @@ def test_figures_and_what_is_published_are_the_same_numbers() -> None:
     figures = sum(map(describe, trust.pupils))
     assert (LAYOUT.conditions @ figures >= 0).all()
     published = figures @ LAYOUT.published
+    assert LAYOUT.names[0] == ("", "eligible")
     assert dict(zip(LAYOUT.names, published.tolist(), strict=True))["maths", "expected"] == sum(
         pupil.marks["maths"].level >= 2 for pupil in trust.pupils
     )
@@ -150,3 +152,28 @@ def test_families_mix_large_and_small_schools() -> None:
     assert sorted(school for family in families for school in family) == list(range(100))
     assert {len(family) for family in families} == {6, 7}
     assert all(min(family) < 16 and max(family) > 83 for family in families)
+
+
+def test_subjects_may_have_eligible_pupils_of_their_own() -> None:
+    """Somebody who is not eligible in a subject is eligible in others; each subject is attacked by itself, the conjunction too."""
+    layout = Layout(has_excused=True)
+    trust = make_trust(2)
+    draw = random.Random(3)
+    for pupil in trust.pupils:
+        for subject in layout.subjects:
+            if draw.random() < 0.1:
+                pupil.marks[subject] = Mark(None, -1)
+    figures = [describe(pupil, layout) for pupil in trust.pupils]
+    for number in (1, 2, 5, len(figures)):
+        together = sum(draw.sample(figures, number))
+        assert (layout.conditions @ together >= 0).all()
+        published = together @ layout.published
+        assert (make_figures(layout, published, np.array(number)) == together).all()
+    tables = count_tables(trust, layout)
+    readings = list_readings(trust, tables, protect(tables, DEPARTMENT))
+    assert {len({reading.eligible for reading in readings if reading[:4] == (None,) * 4})} == {4}
+    for subject in SUBJECTS:
+        found = judge(trust, [reading for reading in readings if reading.subject == subject], subjects=[subject])
+        assert (found.exact_sizes, found.narrow_sizes, found.exact_counts) == ([], [], [])
+    with pytest.raises(ValueError, match="number of pupils"):
+        make_figures(layout, published)
