@@ -32,7 +32,7 @@ SIGNALS = [
     (signal.SIGINT, SERVING),
     (signal.SIGHUP, STARTING),
 ]
-ENDS = 5.0
+ENDS = 20.0
 """Seconds for a worker to notice; it takes some milliseconds on a quiet machine."""
 
 
