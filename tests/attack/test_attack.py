@@ -1,6 +1,5 @@
 """An attacker of aggregates who reads HTTP alone: what today's method discloses."""
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +18,9 @@ from tests.attack.verdicts import Verdicts, find_averages_of_few, find_late_mark
 from tests.fixtures.databases import Databases, Statements, open_counted
 from tests.fixtures.registration import authorise, register_client
 from tests.fixtures.settings import SECRET
+from tests.fixtures.sizes import choose_size
 
-IS_FULL = bool(os.environ.get("MARKONCE_FULL"))
-TRUSTS = 20 if IS_FULL else 3
+TRUSTS = choose_size(3, 20)
 
 
 @dataclass
@@ -114,7 +113,7 @@ def test_conjunctions_narrow_their_subjects() -> None:
 
 async def test_both_interfaces_and_csv_say_the_same(attacked: Attacked) -> None:
     reader = attacked.readers[0]
-    for dimensions, subject in list(list_questions())[:: 1 if IS_FULL else 5]:
+    for dimensions, subject in list(list_questions())[:: choose_size(5, 1)]:
         rows = await reader.read_json(dimensions, subject)
         assert rows
         assert await reader.read_csv(dimensions, subject) == rows

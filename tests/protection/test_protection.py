@@ -1,6 +1,5 @@
 """Protection decides what a publication hides; an attacker that shares no code with it solves what it shows. `make attack` tries 300 trusts."""
 
-import os
 import random
 from dataclasses import replace
 
@@ -17,10 +16,10 @@ from domain.protection.tables import TOTAL, SplitFigures, Tables
 from tests.attack.generated_trusts import GeneratedTrust, Mark, Pupil, generate_trust
 from tests.attack.readings import SUBJECTS
 from tests.attack.verdicts import Verdicts, judge
+from tests.fixtures.sizes import choose_size
 from tests.protection.publications import ALL, LAYOUT, count_hidden, count_tables, describe, list_readings
 
-IS_FULL = bool(os.environ.get("MARKONCE_FULL"))
-TRUSTS = 300 if IS_FULL else 3
+TRUSTS = choose_size(3, 300)
 
 
 def make_trust(number: int) -> GeneratedTrust:
@@ -51,7 +50,7 @@ LESS = {
 }
 
 
-@pytest.mark.parametrize("limits", list(LESS.values()) if IS_FULL else [LESS["few programmes and no other turn"]])
+@pytest.mark.parametrize("limits", list(LESS.values())[: choose_size(1, len(LESS))])
 def test_less_work_hides_more_and_discloses_nothing(limits: WorkLimits) -> None:
     """What is not proven is hidden with all that leads to it: it is never only listed."""
     trust = make_trust(2)
