@@ -96,6 +96,7 @@ def test_data_protection_names_every_scope_characteristic_and_time() -> None:
     schema = (ROOT / "docs" / "schema.sql").read_text()
     for noun, function in (
         ("receipts:", "remove_old_receipts"),
+        ("counts", "remove_old_read_counts"),
         ("notices", "remove_old_data_issues"),
         ("jobs", "remove_old_jobs"),
         ("rows", "remove_old_jobs"),
