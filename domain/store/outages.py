@@ -75,8 +75,8 @@ def make_outage(error: Exception, *, is_connected: bool, loss: str) -> tuple[str
     if is_rejection(error) or is_overload(error):
         detail = f"The database cannot do this at the moment; {loss}."
         return "rejected", Busy(detail) if is_overload(error) else DatabaseUnavailable(detail)
-    what = "connection to the database was lost" if is_connected else "database cannot be reached"
-    return "lost", DatabaseUnavailable(f"The {what}; {loss}.")
+    lost = f"The connection to the database was lost; {loss}." if is_connected else f"The database cannot be reached; {loss}."
+    return "lost", DatabaseUnavailable(lost)
 
 
 class OutcomeUnknown(Busy):

@@ -88,6 +88,7 @@ NO_CODES = {
         "client-changes",
         "grant-changes",
         "public-keys",
+        "collection-answers",
     ),
     *("common-scales", "crosswalk-grades", "conjunction-parts"),
     # a check of GET /health/ready, and values in URLs of databases
