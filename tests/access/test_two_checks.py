@@ -265,7 +265,7 @@ async def test_without_either_check_the_same_requests_find_them(
         bodies = await prepared.read(roots, roles["superuser"], caller.client_id, two_trusts.cursors, scopes=caller.scopes)
         requests += len(roots)
         found += sum(asked in owned(body, known, "owner", "register") for body in bodies)
-    assert found > requests / 2
+    assert found > requests / 3
 
 
 async def test_row_level_security_leaves_the_register_to_the_reach(

@@ -137,9 +137,7 @@ def test_nothing_is_written(two_trusts: TwoTrusts) -> None:
 def test_an_unknown_client_is_answered_with_the_names_of_clients(two_trusts: TwoTrusts) -> None:
     code, said, complained = run(two_trusts, "/v1/pupils", "--client", "nobody")
     assert (code, said) == (1, "")
-    names = (
-        "A vendor of both, Class lists, Fir, North, South, everything, guest, mixed"  # each once: three tenants have Class lists
-    )
+    names = "A vendor of both, Class lists, Fir, North, Signs, South, everything, guest, mixed"  # each once: three tenants have Class lists
     assert complained == f"error: There is no client nobody. There are: {names}.\n"
 
 

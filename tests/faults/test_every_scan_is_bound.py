@@ -117,6 +117,7 @@ WITHIN_FUNCTIONS = {
     *("judgement_history", "target_history", "enrolment_history", "characteristic_history", "record_changes"),
     *("tenant_versions", "retired_identifiers", "identifier_keys", "new_identities", "different_children"),
     *("conjunction_parts", "conjunction_cells", "scale_signatures"),
+    *("read_counts", "unknown_reads"),
 }
 """What statements only add to, or leave to the database's functions, each of which is told the tenant."""
 OF_CLIENTS = {"jobs", "job_parts", "job_schools", "job_issues", "staged_rows"}

@@ -184,6 +184,7 @@ def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
         needed |= {f"list{name}of{resource.name}".lower(): {target.scope} for name, target in linked.items()}
     needed["getreadiness"] = needed["listtransitions"] = {Scope.AGGREGATES_INTERNAL}
     needed["gettrustcalendar"] = needed["getschoolcalendar"] = {Scope.WINDOWS_READ}
+    needed["gettrustcollectionsummary"] = needed["getschoolcollectionsummary"] = {Scope.COLLECTIONS_READ}
     needed["getlinkedcalendar"] = set()  # the secret is in the URL
     needed["getme"] = needed["getjob"] = set()
     needed["importgias"] = {Scope.IMPORTS_WRITE}
