@@ -6,6 +6,8 @@ HeaderField = tuple[bytes, bytes]
 JSON = (b"content-type", b"application/json")
 PRIVATE = ((b"cache-control", b"private, no-store"), (b"vary", b"Accept, Authorization"))
 ETAG = b"etag"
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+"""Header fields of what a browser shows."""
 
 
 class JsonResponse(Response):

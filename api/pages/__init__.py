@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from api.http.compression import is_gzip_wanted
 from api.http.field_values import join_lines
+from api.http.response import SECURITY_HEADERS
 
 FOLDER = Path(__file__).parent
 # located without importing offapi, which would read all of its files
@@ -32,7 +33,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'{}; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 ASSET_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding", **SECURITY_HEADERS}
 
 

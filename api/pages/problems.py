@@ -15,7 +15,8 @@ from api.http.accept import choose_media_type
 from api.http.field_values import join_lines
 from api.http.problem_catalogue import PROBLEM_CODES, ProblemCode
 from api.http.problems import ProblemUnknown
-from api.pages import FOLDER, POLICY, SECURITY_HEADERS, compute_version
+from api.http.response import SECURITY_HEADERS
+from api.pages import FOLDER, POLICY, compute_version
 from api.rest.query_string import check_parameters
 
 CACHED = {"Cache-Control": "public, max-age=3600", "Vary": "Accept"}

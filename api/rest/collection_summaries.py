@@ -1,5 +1,6 @@
 """Handlers of the page for governors and trustees: what is collected, what it costs and who reads it, on one sheet of A4."""
 
+import re
 from datetime import date
 from html import escape
 from pathlib import Path
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from api.http.auth import authenticate
 from api.http.body import Handler
 from api.http.context import get_context
+from api.http.response import SECURITY_HEADERS
 from api.http.target import read_path
 from api.rest.query_string import check_parameters
 from domain.assessment.collection_summary import SMALL, BudgetWindow, CollectionSummary, SummaryRow, read_collection_summary
@@ -22,9 +24,9 @@ MAX_ROWS, MAX_CANDIDATES, MAX_WINDOWS, MAX_TEXT = 12, 8, 2, 150
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    **SECURITY_HEADERS,
 }
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 TEMPLATE = (Path(__file__).parent / "collection_summary.html").read_text("utf-8")
 
 
@@ -58,10 +60,7 @@ def write_page(summary: CollectionSummary) -> str:
         "moreWindows": _count_more(len(summary.windows) - MAX_WINDOWS, "further windows are beyond the budget"),
         "lost": f" {summary.lost:,} counts of reads were lost, so that the others are too low." if summary.lost else "",
     }
-    page = TEMPLATE
-    for name, text in parts.items():
-        page = page.replace(f"{{{name}}}", text)
-    return page
+    return _PLACEHOLDER.sub(lambda found: parts[found[1]], TEMPLATE)  # at once: what is filled in is no template
 
 
 def _count_more(number: int, what: str) -> str:

@@ -1,11 +1,14 @@
 """The audit of collections: what is collected, what is said of it, what it costs and who reads it, and what a stop does."""
 
+from datetime import date
 from typing import Any
 
 import httpx2
 import pytest
 
 from api.http.answer import make_response_cache
+from api.rest.collection_summaries import write_page
+from domain.assessment.collection_summary import BudgetWindow, CollectionSummary
 from tests.fixtures.ready_trusts import register_vendor
 from tests.fixtures.small_trust import (
     SCALED,
@@ -278,3 +281,13 @@ async def test_the_page_for_governors_is_one_sheet_about_no_single_child_or_teac
     reader = await small_trust.client("reader", "trust:4128=windows:read")
     assert (await reader.get(f"/v1/trusts/{trust}/collection-summary")).status_code == 403
     assert (await small_trust.http.get(f"/v1/trusts/{trust}/collection-summary")).status_code == 401
+
+
+def test_texts_of_the_page_are_no_placeholders() -> None:
+    """Not even where a name looks like the place of another text."""
+    window = BudgetWindow("2025-26/Autumn", "{rows} & {lost}", "{name}", "Two hours", "A term")
+    day = date(2026, 11, 28)
+    page = write_page(CollectionSummary("The {schools} Trust", day, 2, [], [window], day, 0))
+    assert page.count("The {schools} Trust") == 2
+    assert "{rows} &amp; {lost}" in page
+    assert "<dd>{name}</dd>" in page
