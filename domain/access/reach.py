@@ -79,6 +79,13 @@ IS_SCHOOL = f"r.tenant_id <> '{NIL}' AND substr(r.school_id::text, 15, 4) <> '{_
 installation. It reads no other table, since every request depends on it."""
 
 
+def set_caller_first(select: str) -> str:
+    """Returns a statement that sets its first parameter as the caller before it reads anything, as `domain.read.statement` does it.
+    The condition of `select` holds `c.s IS NOT NULL OFFSET 0`, so that the planner keeps the order.
+    """
+    return f"SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL ({select}) x"
+
+
 _REACH, _SHARED = "reach_of_caller", "shared_with_caller"
 """The aliases of these tables inside the conditions in SQL text."""
 

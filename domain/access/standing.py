@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from domain.access.caller import Need, make_ended_error, make_no_school_error
-from domain.access.reach import IN_FORCE, IS_SCHOOL
+from domain.access.reach import IN_FORCE, IS_SCHOOL, set_caller_first
 from domain.declare.errors import ClientRevoked
 from domain.declare.ids import NIL
 from domain.store.database import Database
 
-_STANDING = f"""
-SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
+_STANDING = set_caller_first(f"""
     SELECT r.scopes, r.at_schools, r.of_installation
     FROM clients CROSS JOIN LATERAL (
         SELECT array_agg(DISTINCT scope) FILTER (WHERE r.tenant_id <> $2) AS scopes, array_agg(DISTINCT scope) FILTER (WHERE {IS_SCHOOL}) AS at_schools,
@@ -23,9 +22,7 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
         FROM reach r CROSS JOIN unnest(r.scopes) scope
         WHERE r.client_id = $1 AND {IN_FORCE}
     ) r WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
-) x
-"""
-"""The caller is set before anything is read, as `domain.read.statement` does it."""
+""")
 
 
 async def check_standing(database: Database, client_id: UUID, needs: Mapping[str, Need], *, installation: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from domain.access.caller import Caller
+from domain.access.reach import set_caller_first
 from domain.aggregates.aggregate_rows import AggregateScale
 from domain.declare.errors import NotFound
 from domain.declare.ids import parse_id
@@ -67,17 +68,14 @@ class TrustReadiness(Output, kw_only=True):
     schools: list[ReadySchool]
 
 
-_READ = """
-SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
+_READ = set_caller_first("""
     SELECT (SELECT json_agg(json_build_object('schoolId', s.id, 'schoolUrn', s.urn, 'schoolName', s.name, 'judged', r.judged, 'code', r.obstacle,
         'scheme', r.scheme, 'schemeVersion', r.scheme_version, 'keptOut', r.kept_out) ORDER BY s.urn, r.obstacle, r.scheme, r.scheme_version)
         FROM count_readiness($2, $3, $4, $5) r JOIN schools s ON s.id = r.school_id)::text AS schools,
     (SELECT json_build_object('id', k.id, 'name', k.name, 'expectedLabel', k.expected_label, 'higherLabel', k.higher_label)
         FROM common_scales k WHERE k.tenant_id = $2 AND k.id = find_scale($2, $4))::text AS scale
     WHERE c.s IS NOT NULL OFFSET 0
-) x
-"""
-# The caller is set before anything is read, as domain.read.statement does it.
+""")
 
 
 class _Row(msgspec.Struct, rename="camel"):

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from domain.access.caller import Caller
-from domain.access.reach import IN_FORCE
+from domain.access.reach import IN_FORCE, set_caller_first
 from domain.declare.errors import NotFound
 from domain.declare.scopes import Scope
 from domain.store.database import Database
@@ -54,7 +54,6 @@ class _Found(msgspec.Struct, rename="camel"):
     windows: list[BudgetWindow] | None
     counted_since: date
     lost: int
-    not_modified: int
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,7 @@ _SEES = (
     "SELECT s.id FROM schools s JOIN reach r ON r.tenant_id = s.tenant_id AND r.school_id = s.id"
     f" WHERE s.{{column}} = $2 AND r.client_id = $1 AND '{Scope.COLLECTIONS_READ}' = ANY (r.scopes) AND {IN_FORCE}"
 )
-_READ = """
-SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
+_READ = set_caller_first("""
     WITH seen AS MATERIALIZED ({sees}), types AS MATERIALIZED (
         SELECT k.*, ceil((k.typed * k.typed_seconds + k.imported * k.imported_seconds + k.carried * k.carried_seconds) / 60.0) AS minutes,
             k.entered > 0 AND k.never_read = k.entered AND has_full_term((k.counted_since AT TIME ZONE 'Europe/London')::date, $3)
@@ -101,12 +99,9 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
             ORDER BY w.census_on DESC, w.no DESC)
             FROM windows w WHERE w.frequency_reasons IS NOT NULL AND w.closes_at > now() - interval '13 months' AND EXISTS (
                 SELECT 1 FROM pins p WHERE p.tenant_id = w.tenant_id AND p.window_no = w.no AND p.school_id IN (SELECT id FROM seen))),
-        'countedSince', COALESCE((SELECT min(t.counted_since) FROM types t)::date, $3), 'lost', COALESCE((SELECT max(t.lost_counts) FROM types t), 0),
-        'notModified', COALESCE((SELECT max(t.not_modified_unknown) FROM types t), 0)
+        'countedSince', COALESCE((SELECT min(t.counted_since) FROM types t)::date, $3), 'lost', COALESCE((SELECT max(t.lost_counts) FROM types t), 0)
     )::text AS found WHERE c.s IS NOT NULL OFFSET 0
-) x
-"""
-# The caller is set before anything is read, as domain.read.statement does it.
+""")
 _STATEMENTS = {
     "trust": _READ.format(sees=_SEES.format(column="tenant_id"), owners="trusts"),
     "school": _READ.format(sees=_SEES.format(column="id"), owners="schools"),

@@ -17,7 +17,7 @@ from uuid import UUID
 from joserfc.jwk import KeySet
 
 from domain.access.caller import ReachSnapshot
-from domain.access.reach import IN_FORCE, IS_SCHOOL
+from domain.access.reach import IN_FORCE, IS_SCHOOL, set_caller_first
 from domain.clients.key_sets import read_key_set
 from domain.clients.revocations import note_client
 from domain.clients.secrets import add_secret, expire_secrets
@@ -270,8 +270,7 @@ class ClientStatus:
 MAX_COUNTED_SCHOOLS = 5
 """Up to this many schools, a data version adds up the versions of each school within reach, so that a write at another
 school of the trust leaves an answer's ETag unchanged. Beyond it, the versions of whole tenants are added up."""
-_STATUS = f"""
-SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
+_STATUS = set_caller_first(f"""
     SELECT origins, reach_version, r.schools, r.tenants, r.scope_lists, r.lists_at_schools, ARRAY (
         SELECT DISTINCT scope FROM reach r CROSS JOIN unnest(r.scopes) scope WHERE client_id = $1 AND tenant_id = $2 AND {IN_FORCE}
     ) AS of_installation, ARRAY (
@@ -287,8 +286,7 @@ SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s
         FROM reach r WHERE client_id = $1 AND tenant_id <> $2 AND {IN_FORCE}
     ) r
     WHERE id = $1 AND revoked_at IS NULL AND c.s IS NOT NULL OFFSET 0
-) x
-"""
+""")
 
 
 async def read_client_status(connection: Connection, client_id: UUID) -> ClientStatus | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
-from domain.access.reach import reaches_sql
+from domain.access.reach import reaches_sql, set_caller_first
 from domain.declare.errors import Busy, DatabaseUnavailable, DomainError
 from domain.roster.record_pupils.apply_roll import (
     ENDED,
@@ -62,13 +62,11 @@ class DueRolls:
         self._checked.put(client_id, moment)
 
 
-_DUE = f"""
-SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL (
+_DUE = set_caller_first(f"""
     SELECT json_agg(json_build_array(p.tenant_id, p.id, p.client_id) ORDER BY p.as_of, p.received_at, p.id)::text AS due
     FROM planned_rolls p
     WHERE p.state = 'planned' AND p.replaced_by IS NULL AND p.as_of <= $2 AND {reaches_sql("$1", "p.tenant_id", "p.school_id")} AND c.s IS NOT NULL OFFSET 0
-) x
-"""
+""")
 
 
 async def read_due(database: Database, client_id: UUID) -> list[DueRoll]:
