@@ -80,15 +80,16 @@ async def update_window(connection: Connection, caller: Caller, patch: Patch[Win
     checks.add(*check_reasons(terms, tuple(name for name in REASONS if name in changed)))
     with checks.attempt():
         _check_changeable(stored["state"], changed)
+    lines: list[tuple[Any, ...]] = []
+    if not stored["statutory"] and changed.intersection(_BUDGETED):
+        lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
     with checks.attempt():
         pointer = next((_BUDGETED[name] for name in _BUDGETED if name in changed), None)
         if pointer and year is not None and not stored["statutory"] and stored["frequency_reasons"] is None:
-            lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
             workload = Workload(stored["tenant_id"], year, terms["season"], terms["year_groups"], lines, stored["no"])
             await check_workload_budget(connection, workload, pointer)
     with checks.attempt():
         if "season" in changed and not stored["statutory"]:
-            lines = [tuple(row) for row in await connection.fetch(_LINES, stored["tenant_id"], stored["no"])]
             await refuse_stopped(connection, stored["tenant_id"], terms["season"], lines, "/season")
     is_of_others = "year_groups" in changed and not set(terms["year_groups"]) <= set(YEARS_OF_PREDICTED)
     if is_of_others and await connection.fetchval(_PREDICTED, stored["tenant_id"], stored["no"], PREDICTED):

@@ -90,20 +90,22 @@ class CollectionAnswerNow(Output, kw_only=True):
     dry_run: DryRun = UNSET
 
 
+_AT_LEVEL = """
+WHERE tenant_id = $1 AND COALESCE(school_id, tenant_id) = COALESCE($2, $1) AND COALESCE(subject_no, -1) = COALESCE($3, -1)
+    AND COALESCE(aspect_no, -1) = COALESCE($4, -1) AND COALESCE(window_kind, '') = COALESCE($5, '')
+"""
 _CURRENT = f"""
 SELECT id, version, {", ".join(SAID)} FROM collection_answers
-WHERE tenant_id = $1 AND COALESCE(school_id, tenant_id) = COALESCE($2, $1) AND COALESCE(subject_no, -1) = COALESCE($3, -1)
-    AND COALESCE(aspect_no, -1) = COALESCE($4, -1) AND COALESCE(window_kind, '') = COALESCE($5, '') AND replaced_at IS NULL FOR UPDATE
+{_AT_LEVEL} AND replaced_at IS NULL FOR UPDATE
 """
 _REPLACE = "UPDATE collection_answers SET replaced_at = clock_timestamp() WHERE tenant_id = $1 AND id = $2"
 _INSERT = f"""
 INSERT INTO collection_answers (tenant_id, id, client_id, version, school_id, subject_no, aspect_no, window_kind, {", ".join(SAID)})
 VALUES ({", ".join(f"${n}" for n in range(1, 9 + len(SAID)))})
 """
-_VERSIONS = """
+_VERSIONS = f"""
 SELECT COALESCE(max(version), 0) FROM collection_answers
-WHERE tenant_id = $1 AND COALESCE(school_id, tenant_id) = COALESCE($2, $1) AND COALESCE(subject_no, -1) = COALESCE($3, -1)
-    AND COALESCE(aspect_no, -1) = COALESCE($4, -1) AND COALESCE(window_kind, '') = COALESCE($5, '')
+{_AT_LEVEL}
 """
 _CODES = {
     "subject": "SELECT code, no, derived FROM subjects WHERE tenant_id = $1 ORDER BY no",
