@@ -1,7 +1,7 @@
 """The commands about grants: python -m api grant."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 from typing import Annotated, Any, get_args
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from api.commands.console import console, fail, format_count, run_as_operator
 from domain.clients import clients, grants
 from domain.clients.access_history import Change, list_grant_changes
 from domain.declare.ids import parse_id
-from domain.support.clock import ENGLAND
+from domain.support.clock import ENGLAND, find_end
 
 grant_commands = typer.Typer(
     no_args_is_help=True, help="What a client may do, and where: one grant added, narrowed, extended, ended or confirmed."
@@ -39,7 +39,7 @@ def read_expiry(text: str | None) -> datetime | None:
         return None
     try:
         if len(text) == len("2027-08-31"):
-            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), ENGLAND)
+            return find_end(date.fromisoformat(text))
         instant = datetime.fromisoformat(text)
         if instant.tzinfo is None:
             raise ValueError

@@ -58,7 +58,7 @@ def run(port: int, data_dir: Path, console: Console) -> None:
             facts = asyncio.run(
                 prepare_data(environment["DATABASE_URL"], environment["DATABASE_OPERATOR_URL"], demo_secrets, console)
             )
-            asyncio.run(run_single_transaction(environment["DATABASE_OWNER_URL"], _count_rows))
+            asyncio.run(run_single_transaction(environment["DATABASE_OWNER_URL"], _gather_statistics))
             lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
             write_private(data_dir / "demo.env", "".join(lines))
             os.environ.update(environment)
@@ -73,7 +73,7 @@ def run(port: int, data_dir: Path, console: Console) -> None:
     raise SystemExit(status)
 
 
-async def _count_rows(connection: Connection) -> None:
+async def _gather_statistics(connection: Connection) -> None:
     """Tells the planner of the rows that were just written, as PostgreSQL itself does within a minute. Until then figures take seconds."""
     await connection.execute("ANALYZE")
 

@@ -1,6 +1,6 @@
 """The context of one operation, which Strawberry passes to every resolver, and the functions that commands and function fields call with it."""
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,11 +63,15 @@ class OperationContext:
     groups: list[GroupsRead] = field(default_factory=list)
     """The groups of collected values in what was executed; they are counted once the operation has succeeded."""
 
-    def count_reads(self, groups: Iterable[GroupsRead | None]) -> None:
-        """Counts that the client is given these groups."""
-        for each in groups:
-            if each is not None:
-                self.read_counts.count(self.caller.client_id, each)
+    def note_groups(self, groups: GroupsRead | None) -> None:
+        """Notes that what was executed holds these groups, if any."""
+        if groups is not None:
+            self.groups.append(groups)
+
+    def count_reads(self) -> None:
+        """Counts that the client is given the groups in what was executed."""
+        for groups in self.groups:
+            self.read_counts.count(self.caller.client_id, groups)
 
 
 async def perform_command(context: OperationContext, command: Command, arguments: Mapping[str, Any]) -> CommandAnswer:
@@ -96,24 +100,27 @@ async def perform_command(context: OperationContext, command: Command, arguments
     return await context.writes.perform(command, context.caller, command_input, dry_run=dry_run, keyed=keyed)
 
 
-async def _read_aggregates(context: OperationContext, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    pairs = [
+def _list_pairs(arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns names and values as a query string has them: a list has a pair for each of its elements."""
+    return [
         (name, str(element))
         for name, value in arguments.items()
         if value is not None
         for element in (value if isinstance(value, list) else [value])
     ]
+
+
+async def _read_aggregates(context: OperationContext, arguments: Mapping[str, Any]) -> dict[str, Any]:
     empty = [
         Issue(name, "parameter-invalid", f"{name} names nothing; leave it out.") for name, value in arguments.items() if value == []
     ]
     issues = [issue for issue in empty if issue.at != "groupBy"]  # which is needed, and told so
     try:
-        query = read_query(pairs, issues)
+        query = read_query(_list_pairs(arguments), issues)
     except PartlyRead as problem:
         raise await add_unknown_names(context.database, context.caller, problem) from None
     page = await read_aggregates(context.database, context.caller, context.cursors, query)
-    if page.groups is not None:
-        context.groups.append(page.groups)
+    context.note_groups(page.groups)
     rows = msgspec.to_builtins(page.data)
     ends = {"startCursor": page.cursors[0] if page.cursors else None, "endCursor": page.page.end_cursor}
     return {
@@ -135,15 +142,8 @@ async def _read_readiness(context: OperationContext, arguments: Mapping[str, Any
 
 async def _read_transitions(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
     context.caller.require_scope(Scope.AGGREGATES_INTERNAL, "transitions")
-    pairs = [
-        (name, str(element))
-        for name, value in arguments.items()
-        if value is not None
-        for element in (value if isinstance(value, list) else [value])
-    ]
-    page = await read_transitions(context.database, context.caller, context.cursors, read_transition_query(pairs))
-    if page.groups_read is not None:
-        context.groups.append(page.groups_read)
+    page = await read_transitions(context.database, context.caller, context.cursors, read_transition_query(_list_pairs(arguments)))
+    context.note_groups(page.groups_read)
     return msgspec.to_builtins(page)
 
 

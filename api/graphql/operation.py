@@ -183,8 +183,7 @@ class OperationExtension(SchemaExtension):
                 context.caller.scopes,
             )
             await refuse_merged(context.database, context.caller, list_pupil_ids(list(queries.values())), (), bodies)
-            if groups is not None:
-                context.groups.append(groups)
+            context.note_groups(groups)
             state.ready |= {key: msgspec.Raw(body or b"null") for key, body in zip(queries, bodies, strict=True)}
         if executed.isdisjoint(names.values()):
             self._set_result(state, names)

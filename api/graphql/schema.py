@@ -226,7 +226,7 @@ class Schema(strawberry.Schema):
         context.groups.clear()
         result = await execute()
         if not result.errors:
-            context.count_reads(context.groups)
+            context.count_reads()
         return (
             MutationResult(result.data, result.errors, result.extensions, state.commands, state.replayed)
             if state.commands

@@ -75,13 +75,13 @@ from domain.aggregates.results import AggregateResult, Tally
 from domain.aggregates.school_names import parse_number, resolve_laestabs
 from domain.aggregates.statement import compile_aggregate
 from domain.aggregates.template import AggregateTemplate
-from domain.assessment.codes import MAX_LISTED
+from domain.assessment.codes import list_codes
 from domain.assessment.templates import PARTS_OF, describe_conjunction
 from domain.declare.errors import BadRequest, Forbidden, Invalid, Issue, PartlyRead, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
-from domain.read.groups_read import GroupsRead, PooledSchools
+from domain.read.groups_read import GroupsRead, pool_groups
 from domain.store.database import Database
 from domain.support import clock
 from domain.support.suggestions import Suggestions
@@ -191,9 +191,7 @@ def _find_groups(query: AggregateQuery, rows: list[AggregateRow], schools: list[
     """Returns the groups of collected values that the rows of a page pool. Of a conjunction they are those of its parts."""
     pooled = [school for school in schools if school not in excluded]
     of_rows = ((row.school_id, row.window or "", row.subject or "") for row in rows)
-    return PooledSchools(
-        pooled, ((school, window, PARTS_OF.get(subject, (subject,))) for school, window, subject in of_rows)
-    ).make_groups_read()
+    return pool_groups(pooled, ((school, window, PARTS_OF.get(subject, (subject,))) for school, window, subject in of_rows))
 
 
 def _describe_basis(query: AggregateQuery, result: AggregateResult) -> AggregateBasis:
@@ -220,19 +218,11 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
         subject_codes = sorted({code for *_, code in result.subject_codes})
         meant = Suggestions().suggest(query.subject or "", subject_codes)
         reasons = {
-            "window": _list_codes(result.window_codes),
-            "subject": f" {conjunction}" if conjunction else meant + _list_codes(subject_codes),
+            "window": list_codes(result.window_codes),
+            "subject": f" {conjunction}" if conjunction else meant + list_codes(subject_codes),
         }
         raise make_invalid([Issue(name, f"{name}-not-found", message.format(name) + reasons.get(name, "")) for name in missing])
     return {ids[school] for school in query.school}
-
-
-def _list_codes(codes: list[str]) -> str:
-    """Returns the sentence that says which codes there are."""
-    if not codes:
-        return ""
-    more = " and more" if len(codes) > MAX_LISTED else ""
-    return f" There are: {', '.join(codes[:MAX_LISTED])}{more}."
 
 
 def _find_conjunction(subject: str) -> str | None:

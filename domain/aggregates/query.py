@@ -121,12 +121,17 @@ def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[
         yield Issue("school", "too-many-schools", f"Name at most {MAX_SCHOOLS} schools, or a trust, or none.")
     if values.get("view", VIEWS)[0] not in VIEWS:
         yield Issue("view", "parameter-invalid", f"view is {' or '.join(VIEWS)}.")
-    for day in values.get("crosswalksOn", ()):
+    yield from find_day_issues("crosswalksOn", values.get("crosswalksOn", ()))
+    yield from find_number_issues(values.get("first", ()), MAX_ROWS)
+
+
+def find_day_issues(name: str, texts: Iterable[str]) -> Iterable[Issue]:
+    """Yields an issue for each text that cannot be the day of a parameter."""
+    for day in texts:
         try:
             ValueType.DATE.parse(day)
         except ValueError:
-            yield Issue("crosswalksOn", "parameter-invalid", "crosswalksOn is a date, such as 2026-10-31.")
-    yield from find_number_issues(values.get("first", ()), MAX_ROWS)
+            yield Issue(name, "parameter-invalid", f"{name} is a date, such as 2026-10-31.")
 
 
 def find_number_issues(texts: Iterable[str], most: int) -> Iterable[Issue]:

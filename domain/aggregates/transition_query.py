@@ -12,12 +12,12 @@ from domain.aggregates.query import (
     MAX_ISSUES,
     MAX_ROWS,
     MAX_SCHOOLS,
+    find_day_issues,
     find_number_issues,
     find_staff_names,
 )
 from domain.aggregates.transition_rows import ChangeOf
 from domain.declare.errors import BadRequest, Issue
-from domain.declare.value_types import ValueType
 from domain.declare.vocabulary import find_word
 from domain.read.staff_names import is_staff_issue, names_staff, refuse_comparison
 from domain.support.suggestions import Suggestions
@@ -110,9 +110,5 @@ def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[
         if find_word(change, CHANGES) is None:
             yield Issue("change", "parameter-invalid", f"change is {' or '.join(CHANGES)}.")
     for name in ("crosswalksOn", "asOf"):
-        for day in values.get(name, ()):
-            try:
-                ValueType.DATE.parse(day)
-            except ValueError:
-                yield Issue(name, "parameter-invalid", f"{name} is a date, such as 2026-10-31.")
+        yield from find_day_issues(name, values.get(name, ()))
     yield from find_number_issues(values.get("first", ()), MAX_ROWS)

@@ -9,13 +9,13 @@ import json
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import datetime, time, timedelta
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from domain.access.caller import Caller, Need
+from domain.access.reach import IN_FORCE, set_caller_first
 from domain.access.standing import check_standing
 from domain.aggregates.aggregate_rows import AggregateScale
 from domain.aggregates.school_names import parse_number, resolve_laestabs
@@ -30,23 +30,22 @@ from domain.aggregates.transition_rows import (
     Unmatched,
     UnmatchedSchool,
 )
-from domain.assessment.codes import MAX_LISTED
+from domain.assessment.codes import list_codes
 from domain.assessment.templates import describe_conjunction
 from domain.declare.errors import Invalid, Issue, make_invalid
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
-from domain.read.groups_read import CollectedGroup, ListedGroups
+from domain.read.groups_read import CollectedGroup, list_groups
 from domain.roster.years import format_academic_year
 from domain.store.database import Database
 from domain.support import clock
 from domain.support.suggestions import Suggestions
 
-_CONTEXT = "SELECT x.* FROM (SELECT set_config('markonce.caller', $1::uuid::text, true) AS s OFFSET 0) c CROSS JOIN LATERAL ({}) x"
-_FIND = _CONTEXT.format("""
+_FIND = set_caller_first(f"""
     WITH reached AS MATERIALIZED (
         SELECT DISTINCT r.tenant_id, r.school_id FROM reach r JOIN schools s ON s.id = r.school_id
-        WHERE r.client_id = $1 AND 'aggregates:internal' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+        WHERE r.client_id = $1 AND '{Scope.AGGREGATES_INTERNAL}' = ANY (r.scopes) AND {IN_FORCE}
             AND ($2::text IS NULL OR r.tenant_id = $3 OR r.tenant_id = (SELECT t.id FROM trusts t WHERE t.group_uid = $4))
     ), tenants AS MATERIALIZED (
         SELECT DISTINCT tenant_id FROM reached
@@ -65,8 +64,7 @@ _FIND = _CONTEXT.format("""
             FROM reached r JOIN schools s ON s.id = r.school_id)
     )::text AS found WHERE c.s IS NOT NULL OFFSET 0
 """)
-# The caller is set before anything is read, as domain.read.statement does it.
-_COUNT = _CONTEXT.format("""
+_COUNT = set_caller_first("""
     SELECT (SELECT COALESCE(json_agg(t), '[]') FROM count_transitions($2, $3, $4, $5, $6, $7, $8, $9, $10) t)::text AS rows,
         (SELECT json_build_object('id', k.id, 'name', k.name, 'expectedLabel', k.expected_label, 'higherLabel', k.higher_label, 'bands', k.bands)
             FROM common_scales k WHERE k.tenant_id = $2 AND k.id = find_scale($2, $8))::text AS scale,
@@ -166,7 +164,7 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
         *numbers,
         [parse_id(school.id) for school in question.schools],
         crosswalks_on,
-        None if query.as_of is None else datetime.combine(query.as_of + timedelta(days=1), time(), clock.ENGLAND),
+        None if query.as_of is None else clock.find_end(query.as_of),
         query.change,
         name="count transitions",
     )
@@ -200,12 +198,12 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
         page=TransitionPageInfo(has_more=has_more, end_cursor=end),
     )
     unmatched, tenant_id = {school.school_id for school in transitions.excluded}, question.to_window.tenant
-    vars(transitions)["groups_read"] = ListedGroups(
+    vars(transitions)["groups_read"] = list_groups(
         CollectedGroup(tenant_id, school.id, window.no, question.subject.no, question.aspect.no, "transitions")
         for window in (question.from_window, question.to_window)
         for school in question.schools
         if school.id not in unmatched
-    ).make_groups_read()
+    )
     return transitions
 
 
@@ -234,13 +232,9 @@ def _find_named(query: TransitionQuery, found: _Found, school_names: tuple[str, 
         if not fits:
             codes = list(dict.fromkeys(each.code for each in among))
             message = f"There is no such {noun} within the reach of this client's aggregates."
-            listed = (
-                f" There are: {', '.join(codes[:MAX_LISTED])}{' and more' if len(codes) > MAX_LISTED else ''}." if codes else ""
-            )
             hint = describe_conjunction(name) if noun == "subject" else None
-            issues.append(
-                Issue(at, f"{noun}-not-found", message + (f" {hint}" if hint else Suggestions().suggest(name, codes) + listed))
-            )
+            message += f" {hint}" if hint else Suggestions().suggest(name, codes) + list_codes(codes)
+            issues.append(Issue(at, f"{noun}-not-found", message))
         return fits
 
     if query.trust is not None and not found.trusts:
@@ -278,6 +272,11 @@ def _describe_window(window: _Window) -> TransitionWindow:
     return TransitionWindow(id=window.id, code=window.code, academic_year=year, census_on=window.census_on)
 
 
+def _name_school(school: _School | None) -> dict[str, Any]:
+    """Returns the members of a row that name its school, if it is of one."""
+    return {} if school is None else {"school_id": school.id, "school_urn": school.urn, "school_name": school.name}
+
+
 _Position = tuple[str, ...]
 _METHODS = ("band", "standards", "expected", "rank", None)
 
@@ -293,9 +292,7 @@ def _order_rows(rows: list[_Counted], schools: list[_School], *, by_school: bool
     for (school_id, by, from_no, from_place, to_no, to_place, moved, left_out), pupils in summed.items():
         school = by_id.get(school_id)
         made = TransitionRow(
-            school_id=school_id,
-            school_urn=None if school is None else school.urn,
-            school_name=None if school is None else school.name,
+            **_name_school(school),
             compared_by=by,
             from_place=from_place,
             to_place=to_place,
@@ -323,9 +320,7 @@ def _make_groups(rows: list[_Counted], schools: list[_School], query: Transition
         change_of = sum(row.change_of for row in counted)
         groups.append(
             TransitionGroup(
-                school_id=None if school is None else school.id,
-                school_urn=None if school is None else school.urn,
-                school_name=None if school is None else school.name,
+                **_name_school(school),
                 schools=len({row.school_id for row in counted}),
                 pupils=sum(row.pupils for row in counted),
                 matched=sum(row.pupils for row in counted if row.left_out is None),

@@ -5,7 +5,7 @@ They change a few times a term and every batch needs them. An entry is valid whi
 (migration 0013) is the one at which it was read.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
@@ -17,10 +17,15 @@ from domain.declare.ids import parse_id
 from domain.roster.years import format_academic_year
 from domain.store.database import Connection
 from domain.support.lru import Lru
-from domain.support.suggestions import Suggestions
+from domain.support.suggestions import Suggestions, list_first
 
 MAX_LISTED = 20
 """Codes that a message lists."""
+
+
+def list_codes(codes: Sequence[str]) -> str:
+    """Returns the sentence that says which codes there are, empty where there are none."""
+    return f" There are: {list_first(codes, MAX_LISTED)}." if codes else ""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,8 @@ class CodeTable:
         """Returns the message for a window that the tenant does not have."""
         if not self.listed_windows:
             return "This tenant has no window."
-        more = " and more" if len(self.listed_windows) > MAX_LISTED else ""
         meant = suggestions.suggest(code, self.listed_windows) if isinstance(code, str) else ""
-        return f"This tenant has no such window.{meant} It has: {', '.join(self.listed_windows[:MAX_LISTED])}{more}."
+        return f"This tenant has no such window.{meant} It has: {list_first(self.listed_windows, MAX_LISTED)}."
 
     def describe_collected(self, window_no: int, school_id: UUID) -> str:
         """Returns the sentence that says what a window collects from a school."""
@@ -56,8 +60,7 @@ class CodeTable:
         aspect_of = {no: code for code, no in self.aspects.items()}
         keys = sorted((s, a) for window, school, s, a in self.pins if (window, school) == (window_no, school_id))
         named = [subject_of.get(s, "?") + (f" ({aspect_of.get(a, '?')})" if aspect_of.get(a) != "main" else "") for s, a in keys]
-        more = " and more" if len(named) > MAX_LISTED else ""
-        return f"It collects: {', '.join(named[:MAX_LISTED])}{more}." if named else "It collects nothing there."
+        return f"It collects: {list_first(named, MAX_LISTED)}." if named else "It collects nothing there."
 
     def find_grade(self, version_no: int, code: str, academic_year: int) -> int | None:
         """Returns the number of a grade that the scheme version has in an academic year, None without one."""

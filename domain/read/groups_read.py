@@ -4,9 +4,10 @@ A group is what one school collects in one window, of one subject and aspect. Th
 a placeholder; they are decoded when the counts are flushed, so that a read costs one addition. The audit of collections (docs/glossary.md) goes by them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, repeat
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, cast, func, literal_column
@@ -39,46 +40,35 @@ class PooledGroup(NamedTuple):
     subject_code: str
 
 
-class GroupsOfBody(Protocol):
-    """What decodes the groups of a body."""
-
-    def decode(self) -> "Iterable[CollectedGroup | PooledGroup]": ...
-
-
 class GroupsRead:
     """The groups of a body of one client. `reads` counts how often it was given to the client since the last flush.
 
-    `weight` is about how many bytes it takes.
+    `decode` makes the groups, and `weight` is about how many bytes they take.
     """
 
-    __slots__ = ("_decoded", "_of_body", "reads", "weight")
+    __slots__ = ("_decode", "_decoded", "reads", "weight")
 
-    def __init__(self, of_body: GroupsOfBody, weight: int) -> None:
-        self._of_body: GroupsOfBody | None = of_body
+    def __init__(self, decode: "Callable[[], Iterable[CollectedGroup | PooledGroup]]", weight: int) -> None:
+        self._decode: Callable[[], Iterable[CollectedGroup | PooledGroup]] | None = decode
         self._decoded: tuple[CollectedGroup | PooledGroup, ...] = ()
         self.reads, self.weight = 0, 200 + weight
 
     def list_groups(self) -> "tuple[CollectedGroup | PooledGroup, ...]":
         """Returns each group once. The first call decodes them."""
-        if self._of_body is not None:
-            self._decoded, self._of_body = tuple(dict.fromkeys(self._of_body.decode())), None
+        if self._decode is not None:
+            self._decoded, self._decode = tuple(dict.fromkeys(self._decode())), None
         return self._decoded
 
 
-class _Placeholders:
-    """The placeholders of a body, as PostgreSQL wrote them. `tenant_id` is that of every row, where the statement is bound to one."""
-
-    def __init__(self, texts: list[bytes], tenant_id: UUID | None) -> None:
-        self._texts, self._tenant_id = texts, tenant_id
-
-    def decode(self) -> Iterator[CollectedGroup]:
-        for text in dict.fromkeys(self._texts):
-            resource, tenants, schools, codes = text[1:].decode().split("|")
-            of_rows: Iterable[str] = _split(tenants) if tenants else repeat(str(self._tenant_id))
-            for tenant, school, code in set(zip(of_rows, _split(schools), _split(codes), strict=False)):
-                window_no, rest = divmod(int(code), _WINDOW)
-                subject_no, aspect_no = divmod(rest, _SUBJECT)
-                yield CollectedGroup(tenant, school, window_no, subject_no, aspect_no, resource)
+def _decode_placeholders(texts: list[bytes], tenant_id: UUID | None) -> Iterator[CollectedGroup]:
+    """Yields the groups of placeholders, as PostgreSQL wrote them. `tenant_id` is that of every row, where the statement is bound to one."""
+    for text in dict.fromkeys(texts):
+        resource, tenants, schools, codes = text[1:].decode().split("|")
+        of_rows: Iterable[str] = _split(tenants) if tenants else repeat(str(tenant_id))
+        for tenant, school, code in set(zip(of_rows, _split(schools), _split(codes), strict=False)):
+            window_no, rest = divmod(int(code), _WINDOW)
+            subject_no, aspect_no = divmod(rest, _SUBJECT)
+            yield CollectedGroup(tenant, school, window_no, subject_no, aspect_no, resource)
 
 
 def _split(array: str) -> list[str]:
@@ -86,58 +76,38 @@ def _split(array: str) -> list[str]:
     return array[1:-1].split(",")
 
 
-class _Joined:
-    """The groups of several parts of a body."""
-
-    def __init__(self, parts: "Sequence[GroupsRead]") -> None:
-        self._parts = parts
-
-    def decode(self) -> Iterator[CollectedGroup | PooledGroup]:
-        for part in self._parts:
-            yield from part.list_groups()
-
-
 def join_groups(parts: "Sequence[GroupsRead]") -> "GroupsRead | None":
     """Returns the groups of a body with these parts, None without any."""
     if len(parts) == 1:
         return parts[0]
-    return GroupsRead(_Joined([*parts]), sum(part.weight for part in parts)) if parts else None
+    of_parts = [part.list_groups for part in parts]
+    weight = sum(part.weight for part in parts)
+    return GroupsRead(lambda: chain.from_iterable(decode() for decode in of_parts), weight) if parts else None
 
 
-class ListedGroups:
-    """The groups of a body, in numbers."""
-
-    def __init__(self, groups: Iterable[CollectedGroup]) -> None:
-        self._groups = tuple(groups)
-
-    def decode(self) -> Iterator[CollectedGroup]:
-        yield from self._groups
-
-    def make_groups_read(self) -> GroupsRead | None:
-        """Returns the groups, None where there are none."""
-        return GroupsRead(self, 200 * len(self._groups)) if self._groups else None
+def list_groups(groups: Iterable[CollectedGroup]) -> GroupsRead | None:
+    """Returns the groups of a body, None without any."""
+    listed = tuple(groups)
+    return GroupsRead(lambda: listed, 200 * len(listed)) if listed else None
 
 
-class PooledSchools:
-    """The groups that a body of aggregates pools. `rows` are its school, which is None where it pools all `schools`, window and subjects."""
+def pool_groups(schools: Sequence[str], rows: Iterable[tuple[str | None, str, tuple[str, ...]]]) -> GroupsRead | None:
+    """Returns the groups that a body of aggregates pools, None without any. `rows` are its school, which is None where it pools all `schools`,
+    window and subjects."""
+    pooled = tuple(dict.fromkeys(rows))
+    return GroupsRead(partial(_decode_pooled, schools, pooled), 100 * (len(schools) + len(pooled))) if pooled else None
 
-    def __init__(self, schools: Sequence[str], rows: Iterable[tuple[str | None, str, tuple[str, ...]]]) -> None:
-        self._schools, self._rows = schools, tuple(dict.fromkeys(rows))
 
-    def decode(self) -> Iterator[PooledGroup]:
-        for school, window, subjects in self._rows:
-            for school_id in self._schools if school is None else (school,):
-                for subject in subjects:
-                    yield PooledGroup(school_id, window, subject)
-
-    def make_groups_read(self) -> GroupsRead | None:
-        """Returns the groups, None where there are none."""
-        return GroupsRead(self, 100 * (len(self._schools) + len(self._rows))) if self._rows else None
+def _decode_pooled(schools: Sequence[str], rows: Iterable[tuple[str | None, str, tuple[str, ...]]]) -> Iterator[PooledGroup]:
+    for school, window, subjects in rows:
+        for school_id in schools if school is None else (school,):
+            for subject in subjects:
+                yield PooledGroup(school_id, window, subject)
 
 
 def make_groups_read(texts: list[bytes], tenant_id: UUID | None) -> GroupsRead | None:
     """Returns the groups of a body with these placeholders, None without any."""
-    return GroupsRead(_Placeholders(texts, tenant_id), sum(map(len, texts)) + 50 * len(texts)) if texts else None
+    return GroupsRead(partial(_decode_placeholders, texts, tenant_id), sum(map(len, texts)) + 50 * len(texts)) if texts else None
 
 
 def holds_groups(queries: Sequence[Query]) -> bool:

@@ -43,6 +43,7 @@ from domain.read.query import (
     place_value,
 )
 from domain.read.tenants import NAME, is_owned
+from domain.support.suggestions import list_first
 
 MAX_ISSUES = 100
 """Issues in one error."""
@@ -147,6 +148,4 @@ def make_unknown(check: str, pages: Sequence[ListQuery]) -> Invalid | None:
 
 
 def _list_codes(codes: list[str]) -> str:
-    if not codes:
-        return ""
-    return f" There are: {', '.join(codes[:MAX_LISTED])}{' and more' if len(codes) > MAX_LISTED else ''}."
+    return f" There are: {list_first(codes, MAX_LISTED)}." if codes else ""

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from domain.declare.arguments import Argument
 from domain.declare.resource import LabelOf, Link
 from domain.declare.value_types import ValueType
 from domain.read.columns import bind_relations
@@ -46,23 +47,24 @@ class PageNames(NamedTuple):
     link: Link | None = None
     tenant: ColumnElement[Any] | None = None
 
+    def _find_as_of(self) -> tuple[str, Argument] | None:
+        """Returns the argument that says as of which day the rows are read, with its name, if it is sent."""
+        sent = dict(self.query.arguments)
+        arguments = self.query.resource.list_arguments(self.link).items()
+        return next(((name, argument) for name, argument in arguments if argument.source is not None and name in sent), None)
+
     @property
     def table(self) -> Table:
-        resource = self.query.resource
-        sent = dict(self.query.arguments)
-        for name, argument in resource.list_arguments(self.link).items():
-            if argument.source is not None and name in sent:
-                return argument.source
-        return resource.source if self.link is None or self.link.source is None else self.link.source
+        if (as_of := self._find_as_of()) is not None and as_of[1].source is not None:
+            return as_of[1].source
+        return self.query.resource.source if self.link is None or self.link.source is None else self.link.source
 
     @property
     def day(self) -> ColumnElement[Any] | None:
         """The day as of which the rows are read, if they are."""
-        sent = dict(self.query.arguments)
-        for name, argument in self.query.resource.list_arguments(self.link).items():
-            if argument.source is not None and name in sent:
-                return bindparam(f"argument_{self.number}_{name}", type_=argument.type)
-        return None
+        if (as_of := self._find_as_of()) is None:
+            return None
+        return bindparam(f"argument_{self.number}_{as_of[0]}", type_=as_of[1].type)
 
     @property
     def first(self) -> ColumnElement[int]:
@@ -88,7 +90,7 @@ class PageRowsWriter(ValueWriter):
 
     def select_rows(self, page: PageNames) -> SelectedRows:
         """Selects one row more than the page has, to see whether there is a next page."""
-        source = self.make_page_source(page)
+        source = self._make_page_source(page)
         if self._asks_by_tenant(page):
             return self._select_by_tenant(page, source)
         sorts, columns = self._list_sorts(page.query, source), self._list_columns(page.query, source)
@@ -100,7 +102,7 @@ class PageRowsWriter(ValueWriter):
         selected = select(*columns, *(label for label, _ in sorts), *_number(keys)).where(*where)
         return _take(page, source, selected.order_by(*_order(keys)).correlate_except(source), sorts, keys)
 
-    def make_page_source(self, page: PageNames) -> NamedFromClause[Any]:
+    def _make_page_source(self, page: PageNames) -> NamedFromClause[Any]:
         source = self.make_alias(page.table)
         if page.day is not None:
             self.days[source] = page.day
@@ -134,7 +136,7 @@ class PageRowsWriter(ValueWriter):
 
     def write_count(self, page: PageNames) -> ColumnElement[str]:
         """Returns the JSON text of the number of rows on all pages: those of the page's conditions, whatever its cursor."""
-        every = self.make_page_source(page)
+        every = self._make_page_source(page)
         if self._asks_by_tenant(page):
             tenants = select_tenants()
             of_tenants = tenants.join(every, every.c[NAME] == tenants.c[NAME])

@@ -7,7 +7,7 @@ which all servers share: the order of writes (`recordedAt`, `changedAt`), grants
 An academic year begins on 1 September (Department for Education, Common Basic Data Set).
 """
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 ENGLAND = ZoneInfo("Europe/London")
@@ -27,6 +27,11 @@ def read_today() -> date:
 def find_day(instant: datetime) -> date:
     """Returns the date in England at an instant."""
     return instant.astimezone(ENGLAND).date()
+
+
+def find_end(day: date) -> datetime:
+    """Returns the instant at which a day ends in England."""
+    return datetime.combine(day + timedelta(days=1), time(), ENGLAND)
 
 
 def find_start_year(day: date) -> int:

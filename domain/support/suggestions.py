@@ -12,6 +12,11 @@ MAX_NAME_LENGTH = 100
 """Characters of a name that are compared."""
 
 
+def list_first(names: Sequence[str], most: int) -> str:
+    """Returns the first names, and that there are more where there are."""
+    return f"{', '.join(names[:most])}{' and more' if len(names) > most else ''}"
+
+
 class Suggestions:
     """The suggestions of one request. Beyond MAX_SUGGESTIONS names there are none."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -206,18 +207,11 @@ async def test_servers_that_count_the_same_groups_never_wait_in_a_circle(filled:
     groups = known.list_groups()
     before = await read_numbers(filled)
 
-    class Ordered:
-        def __init__(self, decoded: Any) -> None:
-            self.decoded = decoded
-
-        def decode(self) -> Any:
-            return self.decoded
-
     servers = [ReadCounts() for _ in range(6)]
     for _ in range(5):
         for n, server in enumerate(servers):
             for group in groups if n % 2 else reversed(groups):
-                server.count(UUID(client), GroupsRead(Ordered([group]), 1))
+                server.count(UUID(client), GroupsRead(partial(list, [group]), 1))
         await asyncio.gather(*(server.flush(filled.database) for server in servers))
     after = await read_numbers(filled)
     assert {after[key] - before[key] for key in after} == {30}
