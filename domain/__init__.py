@@ -4,6 +4,7 @@ from domain.assessment.calendar_links import (
     CALENDAR_LINKS,
     create_school_calendar_link,
     create_trust_calendar_link,
+    reapply_calendar_link,
     revoke_calendar_link,
 )
 from domain.assessment.change_subject import (
@@ -67,6 +68,7 @@ from domain.roster.characteristics import CHARACTERISTICS
 from domain.roster.data_issues import DATA_ISSUES
 from domain.roster.distinguish_pupil import distinguish_pupil
 from domain.roster.enrolments import ENROLMENTS
+from domain.roster.gias.extract_day import require_register
 from domain.roster.groups import GROUPS, MEMBERS
 from domain.roster.new_identity import reidentify_pupil
 from domain.roster.planned_rolls import PLANNED_ROLLS
@@ -202,6 +204,8 @@ LEDGER: dict[str, Handler] = {
     "upns": reapply_released_upns,
     "client": reapply_client,
     "grant": reapply_grant,
+    "calendar-link": reapply_calendar_link,
+    "register": require_register,
 }
 """What applies each kind of entry of the ledger again."""
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from rich.markup import escape
 
-from api.commands.console import console, fail, find_setting_faults, format_problem, open_ledger, read_operator_url
+from api.commands.console import (
+    console,
+    fail,
+    fail_with_faults,
+    find_setting_faults,
+    format_problem,
+    open_ledger,
+    read_operator_url,
+)
 from domain import LEDGER
 from domain.declare.errors import DomainError
 from domain.store.database import open_single_connection, run_single_transaction
@@ -26,6 +34,8 @@ _NOUNS = {
     "upns": ("release of UPNs", "releases of UPNs"),
     "client": ("change of a client", "changes of clients"),
     "grant": ("end of a grant", "ends of grants"),
+    "calendar-link": ("revocation of a calendar link", "revocations of calendar links"),
+    "register": ("import of the register", "imports of the register"),
 }
 
 
@@ -36,7 +46,9 @@ def reapply() -> None:
         fail("Set MARKONCE_LEDGER: the file of this server; every *.ledger in its folder is read.")
     entries = _read_entries()
     url, setting = read_operator_url()
-    if not _reapply_missing(url, setting, entries):
+    count, left = _reapply_missing(url, setting, entries)
+    fail_with_faults(left)
+    if not count:
         console.print("The database has everything that the ledger holds.")
 
 
@@ -62,8 +74,7 @@ def reapply_before_serving(url: str) -> list[str]:
         return []
     for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):
         if (operator_url := os.environ.get(setting)) and not find_setting_faults(setting):
-            _reapply_missing(operator_url, setting, missing)
-            return []
+            return _reapply_missing(operator_url, setting, missing)[1]
     return [
         f"The ledger holds {len(missing):,} entries that the database does not have, as after a restore: set"
         " DATABASE_OPERATOR_URL, or run `python -m api reapply` where it is set"
@@ -81,18 +92,18 @@ def _read_entries() -> list[Entry]:
     return [entry for entries in read.values() for entry in entries]
 
 
-def _reapply_missing(url: str, setting: str, entries: list[Entry]) -> int:
-    """Does again what the database does not have, and prints how many entries that were. Returns their number."""
+def _reapply_missing(url: str, setting: str, entries: list[Entry]) -> tuple[int, list[str]]:
+    """Does again what the database does not have, and prints how many entries that were. Returns their number, and what is left to the operator."""
 
-    async def work() -> Counter[tuple[str, Reapplied]]:
+    async def work() -> tuple[Counter[tuple[str, Reapplied]], list[str]]:
         async with open_single_connection(url, setting) as connection:
             await require_schema(connection)
             return await reapply_entries(connection, await find_missing_entries(connection, entries), LEDGER)
 
     try:
-        counts = asyncio.run(work())
+        counts, left = asyncio.run(work())
     except DomainError as problem:
         fail(escape(format_problem(problem)))
     for (kind, outcome), count in sorted(counts.items()):
         console.print(f"From the ledger: {count:,} {_NOUNS[kind][count > 1]} {outcome}.", soft_wrap=True)
-    return counts.total()
+    return counts.total(), left

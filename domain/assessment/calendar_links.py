@@ -4,6 +4,7 @@ The secret is 256 random bits, of which the hash alone is stored. A link ends wh
 there.
 """
 
+from collections.abc import Mapping
 from typing import Any, Self
 from uuid import UUID
 
@@ -22,6 +23,8 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import CALENDAR_LINK
 from domain.roster.schools import schools
 from domain.store.database import Connection, Database
+from domain.store.ledger_notes import note
+from domain.store.ledger_reapply import Reapplied
 from domain.store.metadata import metadata
 from domain.support.keys import hash_secret, make_secret
 from domain.write.action import Action
@@ -120,7 +123,14 @@ async def revoke_calendar_link(connection: Connection, caller: Caller, action: A
         raise NotFound()
     if await connection.fetchval(_REVOKE, tenant_id, action.id) is None:
         raise Conflict("This link is revoked already.", code="link-revoked")
+    note("calendar-link", {"tenant": str(tenant_id), "link": str(action.id)})
     return CalendarLinkNow(id=str(action.id), revoked=True)
+
+
+async def reapply_calendar_link(connection: Connection, facts: Mapping[str, Any]) -> Reapplied:
+    """Revokes a secret link, as an entry of the ledger says."""
+    revoked = await connection.fetchval(_REVOKE, UUID(facts["tenant"]), UUID(facts["link"]))
+    return Reapplied.NOTHING_TO_DO if revoked is None else Reapplied.DONE
 
 
 _FIND = "SELECT tenant_id, school_id, client_id FROM find_calendar_link($1)"

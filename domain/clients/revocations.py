@@ -19,7 +19,7 @@ SELECT c.revoked_at, c.origins, c.jwks::text AS jwks,
     ARRAY(SELECT s.expires_at FROM client_secrets s WHERE s.client_id = c.id AND s.expires_at IS NOT NULL ORDER BY s.sha256) AS ends
 FROM clients c WHERE c.id = $1
 """
-_GRANTS = "SELECT id, scopes, expires_at, revoked_at FROM grants WHERE id = ANY ($1::uuid[])"
+_GRANTS = "SELECT id, scopes, expires_at, approved_until, revoked_at FROM grants WHERE id = ANY ($1::uuid[])"
 _TAKE_FROM_CLIENT = """
 UPDATE clients c SET revoked_at = COALESCE(c.revoked_at, $2),
     origins = CASE WHEN $3::text[] IS NULL THEN c.origins ELSE ARRAY(SELECT o FROM unnest(c.origins) o WHERE o = ANY ($3)) END
@@ -30,20 +30,24 @@ UPDATE client_secrets s SET expires_at = g.ends FROM unnest($2::bytea[], $3::tim
 WHERE s.client_id = $1 AND s.sha256 = g.hash AND COALESCE(s.expires_at, 'infinity') > g.ends RETURNING 1
 """
 _TAKE_KEYS = """
-UPDATE clients c SET jwks = CASE WHEN l.keys IS NOT NULL THEN jsonb_build_object('keys', l.keys) END
+UPDATE clients c SET jwks = CASE WHEN l.keys IS NOT NULL THEN jsonb_build_object('keys', l.keys) END,
+    auth_method = CASE WHEN l.keys IS NULL THEN 'client_secret' ELSE c.auth_method END
 FROM (SELECT jsonb_agg(k.key ORDER BY k.no) FILTER (WHERE k.key IN (SELECT jsonb_array_elements($2::text::jsonb))) AS keys, count(*) AS keys_now
       FROM clients o CROSS JOIN jsonb_array_elements(o.jwks -> 'keys') WITH ORDINALITY k (key, no) WHERE o.id = $1) l
 WHERE c.id = $1 AND c.jwks IS NOT NULL AND COALESCE(jsonb_array_length(l.keys), 0) < l.keys_now RETURNING 1
 """
-"""A client of whose keys none is left gets no token until the operator gives it a secret or keys."""
+"""A client of whose keys none is left authenticates by a secret. It has none, and gets no token, until its secret is rotated or it is given keys."""
 _TAKE_FROM_GRANTS = """
 UPDATE grants r SET scopes = ARRAY(SELECT s FROM unnest(r.scopes) s WHERE s = ANY ($2)),
-    expires_at = LEAST(r.expires_at, $3), revoked_at = COALESCE(r.revoked_at, $4)
+    expires_at = LEAST(r.expires_at, $3), revoked_at = COALESCE(r.revoked_at, $4),
+    approved_until = CASE WHEN r.confirm_by IS NOT NULL THEN LEAST(r.approved_until, $5::timestamptz) END
 WHERE r.id = $1 AND (
     NOT r.scopes <@ $2::text[] OR COALESCE(r.expires_at, 'infinity') > COALESCE($3::timestamptz, 'infinity')
     OR r.revoked_at IS NULL AND $4::timestamptz IS NOT NULL
+    OR r.confirm_by IS NOT NULL AND COALESCE(r.approved_until, 'infinity') > COALESCE($5::timestamptz, 'infinity')
 ) RETURNING r.client_id
 """
+"""Of a grant that awaits confirmation, what it was approved until is shortened too: a confirmation would restore it."""
 
 
 async def note_client(connection: Connection, client_id: UUID, *, has_origins: bool = False, has_keys: bool = False) -> None:
@@ -69,6 +73,7 @@ async def note_grants(connection: Connection, grant_ids: Collection[UUID]) -> No
                 "grant": str(row["id"]),
                 "scopes": list(row["scopes"]),
                 "expiresAt": _write(row["expires_at"]),
+                "approvedUntil": _write(row["approved_until"]),
                 "revokedAt": _write(row["revoked_at"]),
             },
         )
@@ -89,8 +94,8 @@ async def reapply_client(connection: Connection, facts: Mapping[str, Any]) -> Re
 
 async def reapply_grant(connection: Connection, facts: Mapping[str, Any]) -> Reapplied:
     """Ends, narrows or shortens a grant, as an entry of the ledger says."""
-    arguments = (UUID(facts["grant"]), facts["scopes"], _read(facts["expiresAt"]), _read(facts["revokedAt"]))
-    client_id = await connection.fetchval(_TAKE_FROM_GRANTS, *arguments)
+    ends = [_read(facts.get(name)) for name in ("expiresAt", "revokedAt", "approvedUntil")]
+    client_id = await connection.fetchval(_TAKE_FROM_GRANTS, UUID(facts["grant"]), facts["scopes"], *ends)
     if client_id is None:
         return Reapplied.NOTHING_TO_DO
     await _derive_reach(connection, client_id)

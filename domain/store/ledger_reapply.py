@@ -26,6 +26,10 @@ class Reapplied(StrEnum):
     KEY_LOST = "done again, but what the child was named by is not refused, since the key of the tenant is another one"
 
 
+class MustBeImported(Exception):
+    """What an entry says cannot be done again by this program, but by its operator. The message says how."""
+
+
 Handler: TypeAlias = Callable[[Connection, Mapping[str, Any]], Awaitable[Reapplied]]
 _MISSING = "SELECT g.id FROM unnest($1::uuid[]) g (id) WHERE NOT EXISTS (SELECT FROM ledger_entries e WHERE e.id = g.id)"
 _CLAIM = "INSERT INTO ledger_entries (id, recorded_at) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id"
@@ -53,11 +57,16 @@ async def find_missing_entries(connection: Connection, entries: Iterable[Entry])
 
 async def reapply_entries(
     connection: Connection, entries: Iterable[Entry], handlers: Mapping[str, Handler]
-) -> Counter[tuple[str, Reapplied]]:
-    """Applies each of these entries in a transaction of its own, unless another server does. Returns their number by kind and outcome."""
+) -> tuple[Counter[tuple[str, Reapplied]], list[str]]:
+    """Applies each of these entries in a transaction of its own, unless another server does. Returns their number by kind and outcome, and what the
+    operator has to do: such an entry stays missing until then."""
     counts: Counter[tuple[str, Reapplied]] = Counter()
+    left: dict[str, None] = {}
     for entry in entries:
-        async with connection.transaction():
-            if await connection.fetchval(_CLAIM, entry.id, entry.at) is not None:
-                counts[entry.kind, await handlers[entry.kind](connection, entry.facts)] += 1
-    return counts
+        try:
+            async with connection.transaction():
+                if await connection.fetchval(_CLAIM, entry.id, entry.at) is not None:
+                    counts[entry.kind, await handlers[entry.kind](connection, entry.facts)] += 1
+        except MustBeImported as problem:
+            left[str(problem)] = None
+    return counts, [*left]

@@ -1,7 +1,6 @@
 """Public keys of a client by the API and the command line: registered, read back, changed and removed, and in force with the next request for a token."""
 
 import json
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -11,15 +10,14 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from api.oauth.client_auth import ASSERTION_TYPE
 from domain.clients.clients import list_keys, remove_keys, set_keys
 from domain.clients.grants import approve_grant, parse_grant
 from domain.declare.ids import new_id
 from domain.declare.type_numbers import CLIENT
 from tests.fixtures.databases import Databases
+from tests.fixtures.registration import list_public, present_key
 from tests.fixtures.small_trust import BASE, TRUST, URNS, Trust, asked, issues, open_trust, sent
 
 FIRST, SECOND = [ECKey.generate_key("P-256", {"kid": kid}) for kid in ("first", "second")]
@@ -42,18 +40,8 @@ def http_of(here: Trust, name: str) -> httpx2.AsyncClient:
     return here.made[list(CLIENTS).index(name)]
 
 
-def public(*keys: Any) -> list[dict[str, Any]]:
-    return [{name: value for name, value in key.as_dict(private=False).items() if name != "key_ops"} for key in keys]
-
-
 async def present(here: Trust, client: str, key: Any) -> int:
-    """The status of a request for a token by an assertion that this key has signed."""
-    now = int(time.time())
-    claims = {"iss": client, "sub": client, "aud": BASE, "iat": now, "exp": now + 60, "jti": str(time.perf_counter_ns())}
-    algorithm = {"EC": "ES256", "OKP": "Ed25519", "RSA": "PS256"}[key.key_type]
-    assertion = jwt.encode({"alg": algorithm, "typ": "jwt", "kid": key.kid}, claims, key, algorithms=[algorithm])
-    form = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-    return (await here.http.post("/oauth/token", data=form)).status_code
+    return await present_key(here.http, client, key, BASE)
 
 
 async def by_secret(here: Trust, client: str, secret: str) -> int:
@@ -75,14 +63,14 @@ async def read_keys(here: Trust, client: str) -> list[dict[str, Any]]:
 async def test_keys_are_registered_read_changed_and_removed(here: Trust) -> None:
     admin = http_of(here, "admin")
     kinds = [FIRST, RSAKey.generate_key(2048, {"kid": "rsa"}), OKPKey.generate_key("Ed25519", {"kid": "ed"})]
-    made = await sent(admin, "/v1/clients", {"name": "signs", "publicKeys": public(*kinds)}, 201)
+    made = await sent(admin, "/v1/clients", {"name": "signs", "publicKeys": list_public(*kinds)}, 201)
     client = made["id"]
     assert (made["clientSecret"], made["warnings"]) == (None, [])
-    assert await read_keys(here, client) == public(*kinds)
+    assert await read_keys(here, client) == list_public(*kinds)
     assert [await present(here, client, key) for key in (*kinds, SECOND)] == [200, 200, 200, 401]
     path = f"/v1/clients/{client}"
-    await sent(admin, f"{path}/set-keys", {"publicKeys": public(SECOND)})
-    assert await read_keys(here, client) == public(SECOND)
+    await sent(admin, f"{path}/set-keys", {"publicKeys": list_public(SECOND)})
+    assert await read_keys(here, client) == list_public(SECOND)
     assert [await present(here, client, key) for key in (FIRST, SECOND)] == [401, 200]
     refused = await sent(admin, f"{path}/rotate-secret", {}, 409)
     assert refused["type"].endswith("no-secret")
@@ -95,15 +83,15 @@ async def test_keys_are_registered_read_changed_and_removed(here: Trust) -> None
     assert await present(here, client, SECOND) == 401
     assert await by_secret(here, client, removed["clientSecret"]) == 200
     assert (await sent(admin, f"{path}/remove-keys", None, 409))["type"].endswith("no-keys")
-    await sent(admin, f"{path}/set-keys", {"publicKeys": public(FIRST), "overlapHours": 1})  # both for an hour
+    await sent(admin, f"{path}/set-keys", {"publicKeys": list_public(FIRST), "overlapHours": 1})  # both for an hour
     assert (await by_secret(here, client, removed["clientSecret"]), await present(here, client, FIRST)) == (200, 200)
-    await sent(admin, f"{path}/set-keys", {"publicKeys": public(FIRST)})
+    await sent(admin, f"{path}/set-keys", {"publicKeys": list_public(FIRST)})
     assert await by_secret(here, client, removed["clientSecret"]) == 401
     history = (await admin.get(f"{path}/history", params={"fields": "outcome"})).json()["data"]
     assert [row["outcome"] for row in history] == ["made", *["keys-changed"] * 2, "secret-rotated", "keys-changed"]
     await sent(admin, f"{path}/revoke")
     assert await present(here, client, FIRST) == 401
-    assert (await sent(admin, f"{path}/set-keys", {"publicKeys": public(FIRST)}, 409))["type"].endswith("client-revoked")
+    assert (await sent(admin, f"{path}/set-keys", {"publicKeys": list_public(FIRST)}, 409))["type"].endswith("client-revoked")
     assert (await sent(admin, f"{path}/remove-keys", None, 409))["type"].endswith("client-revoked")
 
 
@@ -111,7 +99,7 @@ async def test_everything_wrong_with_keys_is_said_at_once_in_both_interfaces(her
     admin = http_of(here, "admin")
     wrong: list[Any] = [
         {"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"},
-        *public(ECKey.generate_key("P-384")),
+        *list_public(ECKey.generate_key("P-384")),
         {"kty": "RSA", "n": "AQAB", "e": "AQAB"},
         {"kty": "OKP"},
     ]
@@ -123,8 +111,8 @@ async def test_everything_wrong_with_keys_is_said_at_once_in_both_interfaces(her
     for keys, expected in (
         (wrong, {f"/publicKeys/{i}": "wrong-value" for i in range(4)}),
         ([], {"/publicKeys": "wrong-value"}),
-        ([*public(FIRST)] * 2, {"/publicKeys": "wrong-value"}),
-        ([*public(FIRST)] * 11, {"/publicKeys": "wrong-value"}),
+        ([*list_public(FIRST)] * 2, {"/publicKeys": "wrong-value"}),
+        ([*list_public(FIRST)] * 11, {"/publicKeys": "wrong-value"}),
     ):
         assert issues((await admin.post(path, json={"publicKeys": keys})).json()) == expected
         body = {"query": graph, "variables": {"i": {"id": client, "publicKeys": keys}}}
@@ -157,17 +145,17 @@ async def as_caller(here: Trust, name: str, statement: str, *values: Any) -> Non
 
 async def test_who_may_not_rotate_a_secret_sets_no_key(here: Trust) -> None:
     """By the API, and as the application's role without it."""
-    client = (await sent(http_of(here, "admin"), "/v1/clients", {"name": "stronger", "publicKeys": public(FIRST)}, 201))["id"]
+    client = (await sent(http_of(here, "admin"), "/v1/clients", {"name": "stronger", "publicKeys": list_public(FIRST)}, 201))["id"]
     grant = parse_grant(f"trust:{TRUST}=pupils:read")
     await approve_grant(here.operator, UUID(client), grant, purpose="tests", approved_by="tests")
-    body = {"publicKeys": public(SECOND)}
+    body = {"publicKeys": list_public(SECOND)}
     for by, status in (("maker", 403), ("quay", 404)):
         for verb, document in (("set-keys", body), ("remove-keys", None)):
             assert (await http_of(here, by).post(f"/v1/clients/{client}/{verb}", json=document)).status_code == status
         assert (await http_of(here, by).get("/v1/public-keys", params={"clientId": client})).json()["data"] == (
             [] if by == "quay" else (await http_of(here, "admin").get(f"/v1/clients/{client}/publicKeys")).json()["data"]
         )
-    good, private = json.dumps({"keys": public(SECOND)}), json.dumps({"keys": [SECOND.as_dict(private=True)]})
+    good, private = json.dumps({"keys": list_public(SECOND)}), json.dumps({"keys": [SECOND.as_dict(private=True)]})
     tried: list[tuple[str, str, tuple[Any, ...]]] = [
         *((by, SET, (UUID(client), good, timedelta(0))) for by in ("maker", "quay")),
         *((by, REMOVE, (UUID(client), b"x" * 32)) for by in ("maker", "quay")),
@@ -183,14 +171,14 @@ async def test_who_may_not_rotate_a_secret_sets_no_key(here: Trust) -> None:
     for by, statement, values in tried:
         with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError)):
             await as_caller(here, by, statement, *values)
-    assert await read_keys(here, client) == public(FIRST)
+    assert await read_keys(here, client) == list_public(FIRST)
 
 
 async def test_the_command_line_sets_and_removes_keys(here: Trust) -> None:
     client = (await sent(http_of(here, "admin"), "/v1/clients", {"name": "by command"}, 201))["id"]
     async with here.operator.transaction():
-        await set_keys(here.operator, UUID(client), {"keys": public(FIRST, SECOND)})
-    assert await list_keys(here.operator, UUID(client)) == public(FIRST, SECOND)
+        await set_keys(here.operator, UUID(client), {"keys": list_public(FIRST, SECOND)})
+    assert await list_keys(here.operator, UUID(client)) == list_public(FIRST, SECOND)
     assert await present(here, client, SECOND) == 200
     async with here.operator.transaction():
         secret = await remove_keys(here.operator, UUID(client))

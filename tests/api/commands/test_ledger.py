@@ -1,7 +1,6 @@
 """A restore brings nobody back: new identities, released UPNs and what was taken from clients are done again before `serve` listens."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,23 +17,16 @@ from api.commands.ledger import reapply, reapply_before_serving
 from domain.clients.clients import revoke_client, rotate_secret, set_origins
 from domain.clients.grants import list_grants, revoke_grant
 from domain.store import embedded
-from domain.store.backup import find_programs, write_backup
+from domain.store.backup import write_backup
 from domain.store.ledger import Ledger, read_ledgers
 from tests.fixtures.clock import freeze_clock
-from tests.fixtures.databases import Databases, drop_database, fresh_database
+from tests.fixtures.databases import drop_database
+from tests.fixtures.restored import restore
 from tests.fixtures.settings import SECRET
 from tests.fixtures.small_trust import Trust, entry, issues, open_application, roll, sent, upn
 
 KEY = SECRET.encode()
 NEW = {"surname": "Newname", "forename": "Mara", "upn": upn(77), "reference": "N1"}
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, small_trust: Trust) -> Ledger:
-    """The ledger of the application in process."""
-    made = small_trust.database.ledger = Ledger(tmp_path / "server.ledger", KEY)
-    made.prepare()
-    return made
 
 
 async def fill(vendor: Any) -> dict[str, Any]:
@@ -43,24 +35,6 @@ async def fill(vendor: Any) -> dict[str, Any]:
     await sent(vendor, "/v1/pupils", roll("Oak", [entry(3)], asOf="2018-05-02"))
     found = await sent(vendor, "/v1/pupils/lookup", {"where": {"reference": ["P1", "P2", "P3"]}})
     return {row["surname"].removeprefix("Surname"): row for row in found["data"]}
-
-
-async def restore(small_trust: Trust, dump: Path) -> Databases:
-    """The backup in an empty database, as its owner."""
-    restored = fresh_database(small_trust.databases.cluster, "template0")
-    command = [find_programs(18)[1], "--exit-on-error", "--single-transaction", f"--dbname={restored.owner_url}", str(dump)]
-    await asyncio.to_thread(subprocess.run, command, check=True)
-    return restored
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> pytest.MonkeyPatch:
-    """The settings of this process, for the functions of commands."""
-    for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MARKONCE_SECRET", SECRET)
-    monkeypatch.setenv("MARKONCE_LEDGER", str(ledger.path))
-    return monkeypatch
 
 
 async def test_a_restore_brings_nobody_back(
@@ -92,7 +66,7 @@ async def test_a_restore_brings_nobody_back(
 
     environment.setenv("DATABASE_OPERATOR_URL", small_trust.databases.operator_url)
     await asyncio.to_thread(run_as_operator, take)
-    restored = await restore(small_trust, tmp_path / "a.dump")
+    restored = await restore(small_trust.databases, tmp_path / "a.dump")
     try:
         environment.delenv("DATABASE_OPERATOR_URL")
         (fault,) = await asyncio.to_thread(reapply_before_serving, restored.app_url)
