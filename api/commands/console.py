@@ -17,9 +17,9 @@ from api.server.log_lines import is_text, write_line
 from api.setting_names import compare_names
 from api.settings import SETTINGS, find_url_problems
 from domain.declare.errors import DatabaseError, DomainError
-from domain.store.database import run_single_transaction
 from domain.store.ledger import Ledger
 from domain.store.schema import require_schema
+from domain.store.single_transaction import run_single_transaction
 
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
 T = TypeVar("T")

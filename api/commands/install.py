@@ -31,7 +31,6 @@ from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
 from domain.declare.scopes import OF_INSTALLATION, Scope
 from domain.store.backup import restore_backup, write_backup
-from domain.store.database import run_single_transaction
 from domain.store.ledger_reapply import begin_ledger
 from domain.store.role_names import (
     RoleNames,
@@ -42,6 +41,7 @@ from domain.store.role_names import (
     make_roles,
 )
 from domain.store.schema import acquire_advisory_lock
+from domain.store.single_transaction import run_single_transaction
 from domain.store.urls import read_url
 
 MIN_SECRET = 32

@@ -18,7 +18,6 @@ from api.commands.console import (
 )
 from domain import LEDGER
 from domain.declare.errors import DomainError
-from domain.store.database import open_single_connection, run_single_transaction
 from domain.store.ledger import Entry, read_ledgers
 from domain.store.ledger_reapply import (
     Reapplied,
@@ -28,6 +27,7 @@ from domain.store.ledger_reapply import (
     reapply_entries,
 )
 from domain.store.schema import require_schema
+from domain.store.single_transaction import open_single_connection, run_single_transaction
 
 _NOUNS = {
     "identity": ("new identity", "new identities"),

@@ -32,10 +32,11 @@ from api.demo.seed import PURPOSES, prepare_data
 from api.server import supervisor
 from domain.declare.errors import DomainError
 from domain.store import embedded
-from domain.store.database import Connection, run_single_transaction
+from domain.store.database import Connection
 from domain.store.embedded_urls import is_running
 from domain.store.migrate import migrate
 from domain.store.programs import EmbeddedError
+from domain.store.single_transaction import run_single_transaction
 
 HOST = "127.0.0.1"
 PRINT_ACCESS = (

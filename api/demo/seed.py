@@ -25,7 +25,8 @@ from domain.read.cursors import Cursors
 from domain.read.query import FieldValue, ListQuery, PageRows
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
-from domain.store.database import Connection, Database, run_single_transaction
+from domain.store.database import Connection, Database
+from domain.store.single_transaction import run_single_transaction
 from domain.support import clock
 from domain.write.run import perform
 

@@ -124,7 +124,7 @@ class Authenticator:
         self._callers: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weigh)
         self._statuses: Lru[UUID, tuple[ClientStatus | None, float]] = Lru("clients", 4_000_000)
         self._keys: KeySet | None = None
-        self._key_reads = SharedReads(self._read_keys)
+        self._key_reads = SharedReads(self._read_keys, lambda: self._database.explain_late())
         self._read_at = self._missed_at = float("-inf")
         self._ahead = time.time() - time.monotonic()
         """Seconds by which the database's clock is ahead of this process's monotonic one."""

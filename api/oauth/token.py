@@ -76,7 +76,7 @@ def _make_rate_limit_error(description: str, problem: QuotaExceeded) -> TokenErr
 def _get_credential_reads(state: Any) -> SharedReads[Attempt, Credentials]:
     """Returns the application's shared reads of credentials, which are created at the first request."""
     if not hasattr(state, "credential_reads"):
-        state.credential_reads = SharedReads(partial(read_credentials, state.database))
+        state.credential_reads = SharedReads(partial(read_credentials, state.database), state.database.explain_late)
     reads: SharedReads[Attempt, Credentials] = state.credential_reads
     return reads
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from domain.declare.errors import DatabaseError
-from domain.store.database import Connection, run_single_transaction
+from domain.store.database import Connection
 from domain.store.programs import EmbeddedError, find_binaries, take_last_lines
+from domain.store.single_transaction import run_single_transaction
 from domain.store.urls import require_url
 
 

@@ -26,6 +26,7 @@ from domain.store.ledger import Ledger
 from domain.store.ledger_notes import collect_notes, give_up_entries, write_notes
 from domain.store.outages import (
     FAILURES,
+    LATE,
     LOCKED_BY_OTHERS,
     LOST,
     OutcomeUnknown,
@@ -35,11 +36,12 @@ from domain.store.outages import (
     make_outage,
 )
 from domain.store.pool import Connection as Connection
-from domain.store.pool import Pool, PoolCounts
+from domain.store.pool import NoneFree, Pool, PoolCounts
+from domain.store.pulse import ANSWER_SECONDS, Pulse
 from domain.store.roles import find_role_fault
 from domain.store.schema import STALE_PLANS
 from domain.store.statement_times import StatementTime, name_statement, record_once, record_statements
-from domain.store.urls import CONNECT_ERRORS, connect, describe_failure, open_connection, require_url
+from domain.store.urls import CONNECT_ERRORS, describe_failure, open_connection, require_url
 from domain.support.lru import Lru
 
 T = TypeVar("T")
@@ -58,6 +60,7 @@ MAX_REMEMBERED_STATEMENTS = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
 """How long a request waits for a connection, and how long connecting may take."""
 ROLLBACK_SECONDS = 2.0
+NOTHING_WRITTEN = "nothing of this request was written"
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 """What a statement may raise while a migration runs; writers break each other's deadlocks too."""
@@ -100,7 +103,7 @@ class DatabaseUse:
 
     def describe_loss(self) -> str:
         """Says what was written when the connection was lost before a COMMIT was sent."""
-        return "this part of the request was not written" if self.has_committed else "nothing of this request was written"
+        return "this part of the request was not written" if self.has_committed else NOTHING_WRITTEN
 
 
 database_use: ContextVar[DatabaseUse | None] = ContextVar("database_use", default=None)
@@ -123,10 +126,18 @@ class Database:
     Settings are local to their transaction, so releasing a connection needs no round trip.
     """
 
-    def __init__(self, pool: Pool, write_seconds: int = WRITE_SECONDS, ledger: Ledger | None = None) -> None:
-        self._pool = pool
+    def __init__(
+        self,
+        pool: Pool,
+        pulse: Pulse,
+        read_seconds: int = READ_SECONDS,
+        write_seconds: int = WRITE_SECONDS,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._pool, self._pulse = pool, pulse
         self.ledger = ledger
         self._write_limit = f"{write_seconds}s"
+        self._longest_read = read_seconds + ANSWER_SECONDS
         self.failures = Counter(dict.fromkeys(FAILURES, 0))
         """How often the database was unavailable to a request, by kind."""
         self._recent_statements: Lru[int, bool] = Lru(
@@ -161,6 +172,7 @@ class Database:
                 seconds=CONNECT_SECONDS,
                 statement_cache_size=MAX_PREPARED_STATEMENTS,
                 max_cacheable_statement_size=MAX_PREPARED_CHARACTERS,
+                command_timeout=write_seconds + ANSWER_SECONDS,
                 server_settings={
                     "timezone": "UTC",
                     "jit": "off",
@@ -186,7 +198,7 @@ class Database:
         if fault:
             await pool.close()
             raise DatabaseError(fault)
-        return cls(pool, write_seconds, ledger)
+        return cls(pool, Pulse(target), read_seconds, write_seconds, ledger)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -194,6 +206,11 @@ class Database:
     def count_pool(self) -> PoolCounts:
         """Returns what the pool of connections does now."""
         return self._pool.count()
+
+    async def explain_late(self) -> Busy:
+        """Returns the error of a request for which the database took too long: it is busy, or answers nobody."""
+        is_silent = not await self._pulse.is_answering()
+        return make_outage(TimeoutError(), is_connected=True, loss=NOTHING_WRITTEN)[1] if is_silent else Busy(LATE)
 
     def _describe_outage(self, error: Exception, use: DatabaseUse, *, is_connected: bool) -> Busy:
         """Returns the error for the client, without PostgreSQL's own text, and counts its kind."""
@@ -208,10 +225,13 @@ class Database:
         """
         use = database_use.get() or DatabaseUse()
         connection: Connection | None = None
+        timer: asyncio.TimerHandle | None = None
         is_reusable = False
         begun = time.perf_counter()
         try:
             connection = await self._pool.acquire(POOL_SECONDS, use.client, is_writing=is_writing)
+            if not is_writing:
+                timer = asyncio.get_running_loop().call_later(self._longest_read, connection.terminate)
             if use.times is None:
                 yield connection
             else:
@@ -220,16 +240,23 @@ class Database:
             is_reusable = True
         except (OutcomeUnknown, *STALE_PLANS):  # is_reusable stays False: its other prepared statements are stale too
             raise
+        except NoneFree as problem:
+            is_silent = self._pool.answered_at < begun and not await self._pulse.is_answering()
+            raise self._describe_outage(TimeoutError() if is_silent else problem, use, is_connected=is_silent) from problem
         except LOST as problem:
             if isinstance(problem, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
                 raise  # an incorrect call of asyncpg
             raise self._describe_outage(problem, use, is_connected=connection is not None) from problem
         except Exception as problem:
+            if timer is not None and timer.when() <= asyncio.get_running_loop().time():  # it has cut the connection
+                raise self._describe_outage(TimeoutError(), use, is_connected=True) from problem
             is_reusable = is_rejection(problem) or not isinstance(problem, asyncpg.PostgresError)
             if is_outage(problem) or is_lock_timeout(problem):
                 raise self._describe_outage(problem, use, is_connected=connection is not None) from problem
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             if connection is not None:
                 self._pool.release(connection, is_reusable=is_reusable)
             use.seconds += time.perf_counter() - begun
@@ -308,7 +335,8 @@ class Database:
         named = "" if tenant is None else f" set_config('markonce.tenant', '{tenant}', true),"
         status = await connection.execute(
             f"BEGIN; SELECT set_config('markonce.caller', '{caller or ''}', true),{named} set_config('statement_timeout', '{self._write_limit}', true),"
-            f" set_config('lock_timeout', '{LOCK_SECONDS}s', true) WHERE {condition}"
+            f" set_config('lock_timeout', '{LOCK_SECONDS}s', true) WHERE {condition}",
+            timeout=self._longest_read,
         )
         if status == "SELECT 0":
             await _roll_back(connection)
@@ -357,36 +385,3 @@ async def _commit(connection: Connection) -> None:
     use.end_commit(has_committed=status == "COMMIT")
     if status != "COMMIT":  # PostgreSQL has rolled back, because an error in the transaction was ignored
         raise RuntimeError("the transaction had failed and was rolled back")
-
-
-async def run_single_transaction(
-    url: str, work: Callable[[Connection], Awaitable[T]], setting: str = "DATABASE_OWNER_URL", ledger: Ledger | None = None
-) -> T:
-    """Runs `work` in one transaction on a new connection, for the operator's commands. `setting` names the URL in messages.
-
-    Raises DatabaseError if it cannot connect, and Busy if the ledger cannot be written.
-    """
-    async with open_single_connection(url, setting) as connection:
-        entries = list[UUID]()
-        try:
-            async with connection.transaction():
-                with collect_notes() as notes:
-                    result = await work(connection)
-                entries = await write_notes(connection, ledger, notes) if notes else []
-        except asyncpg.PostgresError:
-            await give_up_entries(ledger, entries)
-            raise
-        return result
-
-
-@asynccontextmanager
-async def open_single_connection(url: str, setting: str) -> AsyncIterator[Connection]:
-    """Opens a connection for the operator's commands. Raises DatabaseError if it cannot connect."""
-    try:
-        connection = await connect(url, setting)
-    except CONNECT_ERRORS as problem:
-        raise DatabaseError(describe_failure(problem, url, setting)) from problem
-    try:
-        yield connection
-    finally:
-        await connection.close()

@@ -25,6 +25,7 @@ FAILURES = (LOCK_TIMEOUT, "timeout", "rejected", "lost")
 """The kinds of failures that are counted: a lock, an answer or a connection of the pool did not come in time, PostgreSQL
 rejected a statement for a transient reason, the connection was lost or could not be made.
 """
+LATE = "The database did not answer in time."
 LOCKED_BY_OTHERS = "Other writes to the same schools are running."
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """Errors of a broken connection, also of one that broke in the middle of a message. TimeoutError is an OSError."""
@@ -50,11 +51,6 @@ def is_overload(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) in OVERLOAD_SQLSTATES
 
 
-def is_timeout(error: BaseException) -> bool:
-    """Whether a statement, or a wait for an answer or a connection, took too long."""
-    return isinstance(error, TimeoutError | asyncpg.QueryCanceledError)
-
-
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether a statement waited for a lock too long."""
     return getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE
@@ -70,8 +66,10 @@ def make_outage(error: Exception, *, is_connected: bool, loss: str) -> tuple[str
         return LOCK_TIMEOUT, Busy(LOCKED_BY_OTHERS)
     if isinstance(error, NoneFree):
         return "timeout", Busy("No connection to the database was free in time.")
-    if is_connected and is_timeout(error):
-        return "timeout", Busy("The database did not answer in time.")
+    if is_connected and isinstance(error, TimeoutError):
+        return "timeout", DatabaseUnavailable(f"The database does not answer; {loss}.")
+    if is_connected and isinstance(error, asyncpg.QueryCanceledError):
+        return "timeout", Busy(LATE)
     if is_rejection(error) or is_overload(error):
         detail = f"The database cannot do this at the moment; {loss}."
         return "rejected", Busy(detail) if is_overload(error) else DatabaseUnavailable(detail)

@@ -7,6 +7,7 @@ connections is served first.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ class Pool:
         self._by_client: dict[bool, Counter[Hashable]] = {False: Counter(), True: Counter()}
         self._waits = self._timeouts = self._failures = 0
         self._waited = 0.0
+        self.answered_at = 0.0
+        """When PostgreSQL last answered all that was sent on a connection, by time.perf_counter."""
         self._max = {False: size, True: max(size // 2, 1)}
         self._max_of_client = {kind: limit - max(limit // 5, 1) if limit > 1 else 1 for kind, limit in self._max.items()}
 
@@ -117,6 +120,7 @@ class Pool:
         """
         self._count(self._loans.pop(connection), -1)
         if is_reusable and not connection.is_closed() and not connection.is_in_transaction():
+            self.answered_at = time.perf_counter()
             self._idle.append(connection)
             self._serve()
         elif connection.is_closed():

@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 from domain.declare.errors import Busy
 from domain.store.database import POOL_SECONDS, database_use
+from domain.store.outages import LATE
+from domain.store.pulse import ASK_SECONDS
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -17,8 +19,8 @@ INTERVAL_SECONDS = 0.01
 """Seconds between the starts of two statements."""
 MAX_KEYS = 500
 """Keys that one statement reads."""
-MAX_SECONDS = POOL_SECONDS + 2
-"""The time limit of a statement, including the wait for a connection.
+MAX_SECONDS = POOL_SECONDS + ASK_SECONDS + 1
+"""The time limit of a statement, including the wait for a connection and the question why there was none.
 
 Other requests wait for it, so a dead connection must not block it.
 """
@@ -29,11 +31,13 @@ class SharedReads(Generic[K, V]):
 
     A request that arrives while a statement runs waits for the next statement, so no value is older than its request.
     All requests together use one connection and at most 100 statements a second. Each waits for at most two statements,
-    unless more than MAX_KEYS keys wait.
+    unless more than MAX_KEYS keys wait. `explain_late` returns the error of a statement that did not end in time.
     """
 
-    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
-        self._read = read
+    def __init__(
+        self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], explain_late: Callable[[], Awaitable[Busy]] | None = None
+    ) -> None:
+        self._read, self._explain_late = read, explain_late
         self._waiting: dict[K, asyncio.Future[V]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._last_start = float("-inf")
@@ -57,7 +61,7 @@ class SharedReads(Generic[K, V]):
             async with asyncio.timeout(MAX_SECONDS):
                 return await self._read(keys)
         except TimeoutError as problem:
-            raise Busy("The database did not answer in time.") from problem
+            raise (Busy(LATE) if self._explain_late is None else await self._explain_late()) from problem
 
     async def _read_all(self) -> None:
         while self._waiting:

@@ -34,8 +34,9 @@ from domain.declare.scopes import Scope
 from domain.roster.gias.apply import apply_gias
 from domain.roster.years import format_academic_year
 from domain.store import embedded
-from domain.store.database import Connection, Database, run_single_transaction
+from domain.store.database import Connection, Database
 from domain.store.migrate import migrate
+from domain.store.single_transaction import run_single_transaction
 from domain.write.run import perform
 from tests.bench import rows
 from tests.fixtures import gias_rows

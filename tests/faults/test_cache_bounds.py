@@ -24,6 +24,8 @@ from domain.declare.type_numbers import PUPIL
 from domain.read.labels import get_label_cache
 from domain.store.database import Database
 from domain.store.pool import Connection, Pool
+from domain.store.pulse import Pulse
+from domain.store.urls import read_url
 from domain.support.lru import list_caches
 from domain.write.together import WritesTogether
 from tests.fixtures.settings import ROOT, SECRET
@@ -213,7 +215,7 @@ async def _never_connect() -> Connection:
 def test_every_cache_is_documented_with_its_limit() -> None:
     before = list_caches()
     app = build_app(Settings("", SECRET.encode(), BASE))
-    database = Database(Pool(_never_connect, 1))
+    database = Database(Pool(_never_connect, 1), Pulse(read_url("postgresql://nowhere")))
     made = app, Authenticator(app.state.database, app.state.settings), WritesTogether(database), get_label_cache(database)
     limits = {cache.name: cache.limit for cache in before + [cache for cache in list_caches() if cache not in before]}
     rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \|", (ROOT / "docs" / "memory.md").read_text(), re.MULTILINE)

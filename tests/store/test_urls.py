@@ -14,8 +14,9 @@ import pytest
 
 from domain.declare.errors import DatabaseError
 from domain.store import urls
-from domain.store.database import Database, run_single_transaction
+from domain.store.database import Database
 from domain.store.programs import EmbeddedError, Programs, find_binaries, find_server_user, make_runnable
+from domain.store.single_transaction import run_single_transaction
 from tests.fixtures.databases import Databases
 from tests.fixtures.server import free_port
 from tests.fixtures.settings import ROOT, SECRET

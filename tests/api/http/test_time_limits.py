@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,9 +12,12 @@ import pytest
 
 from api.app import build_app
 from api.settings import Settings, SettingsError
+from domain.declare.errors import Busy
 from domain.store import database as engine
-from domain.store import embedded
+from domain.store import embedded, pulse, shared_reads
 from domain.store.database import Database
+from domain.store.shared_reads import SharedReads
+from tests.faults.laboratory.processes import frozen
 from tests.fixtures.databases import Databases, fresh_database
 from tests.fixtures.server import Server, import_register, serving
 from tests.fixtures.settings import SECRET
@@ -105,6 +108,44 @@ async def test_a_full_pool_is_503(databases: Databases, monkeypatch: pytest.Monk
         async with database.without_caller():
             assert stopped(await http.get("/oauth/jwks"), "free in time")
         assert (await http.get("/oauth/jwks")).status_code == 200
+    await database.close()
+
+
+async def test_a_database_that_stands_still_is_unavailable_and_one_that_works_is_busy(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its connections open and ends nothing. A read, the beginning of a write, a question for which no connection is free, and one that
+    waits for others' are told so. After it every connection works."""
+    for module, name, seconds in (
+        *((engine, "POOL_SECONDS", 0.5), (engine, "ANSWER_SECONDS", 0.0), (shared_reads, "MAX_SECONDS", 1.5)),
+        *((pulse, "ASK_SECONDS", 0.5), (pulse, "SHARED_SECONDS", 0.0)),
+    ):
+        monkeypatch.setattr(module, name, seconds)
+    database = await Database.open(databases.app_url, size=2, read_seconds=1, write_seconds=2)
+
+    async def read() -> str:
+        return await told(database.read("SELECT 1 AS one"))
+
+    async def sleep(connection: Any) -> None:
+        await connection.execute("SELECT pg_sleep(0.8)")
+
+    async def told(work: Awaitable[Any]) -> str:
+        try:
+            await work
+        except Busy as problem:
+            return f"{problem.code}: {problem.detail}"
+        return "done"
+
+    silent = "database-unavailable: The database does not answer; nothing of this request was written."
+    at_work = await asyncio.gather(*(told(database.run_transaction(None, sleep)) for _ in range(2)))
+    assert at_work == ["done", "busy: No connection to the database was free in time."]  # one of two connections writes
+    await asyncio.gather(*(database.read("SELECT pg_sleep(0.1)") for _ in range(2)))  # both connections are open
+    reads = SharedReads(lambda keys: asyncio.sleep(9, {}), database.explain_late)
+    assert await told(reads.get("a")) == "busy: The database did not answer in time."
+    with frozen(databases.cluster):
+        waiting = read(), told(database.run_transaction(None, sleep)), read(), told(reads.get("a"))
+        assert await asyncio.gather(*waiting) == [silent] * 4
+    assert [await read() for _ in range(3)] == ["done"] * 3
     await database.close()
 
 

@@ -71,6 +71,25 @@ def resident_megabytes(pid: int) -> float:
         return 0.0
 
 
+def find_processes(cluster: embedded.Cluster) -> list[int]:
+    """The postmaster and all its children."""
+    with suppress(OSError, ValueError):
+        root = postmaster(cluster)
+        return sorted(tree(root)) if is_alive(root) else []
+    return []
+
+
+@contextmanager
+def frozen(cluster: embedded.Cluster) -> Iterator[None]:
+    """All processes of a PostgreSQL stand still within the block."""
+    stopped = find_processes(cluster)
+    send(stopped, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(stopped, signal.SIGCONT)
+
+
 @dataclass
 class Postgres:
     """An embedded PostgreSQL in a folder of its own. Its port stays the same when it is started again."""
@@ -102,10 +121,7 @@ class Postgres:
 
     def processes(self) -> list[int]:
         """The postmaster and all its children."""
-        with suppress(OSError, ValueError):
-            root = postmaster(self.cluster)
-            return sorted(tree(root)) if is_alive(root) else []
-        return []
+        return find_processes(self.cluster)
 
     def kill(self, number: signal.Signals) -> None:
         """Sends a signal to the postmaster: SIGKILL, SIGQUIT (immediate stop), SIGINT (fast) or SIGTERM (smart)."""
@@ -114,12 +130,8 @@ class Postgres:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """All its processes stand still within the block."""
-        stopped = self.processes()
-        send(stopped, signal.SIGSTOP)
-        try:
+        with frozen(self.cluster):
             yield
-        finally:
-            send(stopped, signal.SIGCONT)
 
 
 @dataclass
