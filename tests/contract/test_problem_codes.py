@@ -65,6 +65,8 @@ NO_CODES = {
     *("multi-academy", "single-academy", "reference-collides"),
     # what was changed of a client
     *("secret-rotated", "keys-changed", "origins-changed"),
+    # a kind of entry of the ledger
+    "calendar-link",
     # what stops a school from being aggregated
     *("as-of", "to-another-school", "from-another-school", "nobody-matched", "not-judged", "not-judged-from", "not-judged-to"),
     *("not-placed", "not-placed-from", "not-placed-to"),

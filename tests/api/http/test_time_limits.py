@@ -111,7 +111,7 @@ async def test_a_full_pool_is_503(databases: Databases, monkeypatch: pytest.Monk
     await database.close()
 
 
-async def test_a_database_that_stands_still_is_unavailable_and_one_that_works_is_busy(
+async def test_a_database_that_does_not_answer_is_unavailable_and_one_that_works_is_busy(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps its connections open and ends nothing. A read, the beginning of a write, a question for which no connection is free, and one that
