@@ -383,6 +383,82 @@ CREATE FUNCTION public.count_reads(on_day date, clients uuid[], tenants uuid[], 
     DO UPDATE SET number = c.number + excluded.number
 $$;
 
+CREATE FUNCTION public.count_rows(in_tenant uuid, in_windows smallint[], of_schools uuid[], known_before timestamp with time zone, by_class boolean) RETURNS TABLE(academic_year smallint, window_no smallint, school_id uuid, subject_no smallint, apart boolean, year_group text, sex text, disadvantaged text, eal text, sen text, class_id uuid, class_code text, scheme_version_no smallint, grade_no smallint, parts smallint[], versions smallint[], grade_nos smallint[], n integer)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    reached uuid[];
+    years smallint[];
+    members smallint[];
+    wholes smallint[];
+    places integer[];
+    slots integer[];
+    needed bigint[];
+    outcomes smallint[];
+BEGIN
+    SELECT array_agg(DISTINCT r.school_id) INTO reached FROM reach r
+    WHERE r.tenant_id = in_tenant AND r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now()) AND r.school_id = ANY (of_schools)
+        AND 'aggregates:internal' = ANY (r.scopes) AND (NOT by_class OR r.school_id = find_only_school());
+    SELECT array_agg(DISTINCT w.academic_year) INTO years FROM windows w WHERE w.tenant_id = in_tenant AND w.no = ANY (in_windows);
+    SELECT array_agg(c.part_no), array_agg(c.subject_no), array_agg(c.place), array_agg(c.slot), array_agg(c.needed), array_agg(v.no)
+        INTO members, wholes, places, slots, needed, outcomes
+    FROM list_conjunctions(in_tenant) c
+    JOIN subjects s ON s.tenant_id = in_tenant AND s.no = c.subject_no
+    LEFT JOIN schemes m ON m.tenant_id = in_tenant AND m.code = s.code AND m.derived
+    LEFT JOIN scheme_versions v ON v.tenant_id = in_tenant AND v.scheme_id = m.id AND v.version = 1;
+    RETURN QUERY WITH counted AS MATERIALIZED (
+        SELECT c.*, w.census_on, EXISTS (
+            SELECT 1 FROM discounts d
+            WHERE d.tenant_id = in_tenant AND d.window_no = c.window_no AND d.pupil_id = c.pupil_id AND d.withdrawn_at IS NULL
+        ) AS discounted
+        FROM census c JOIN windows w ON w.tenant_id = in_tenant AND w.no = c.window_no
+        WHERE c.tenant_id = in_tenant AND c.window_no = ANY (in_windows) AND c.school_id = ANY (reached)
+    ), expected AS MATERIALIZED (
+        SELECT c.*, k.id AS class_id, k.code AS class_code
+        FROM counted c
+        LEFT JOIN LATERAL (
+            SELECT DISTINCT g.id, g.code FROM group_members m JOIN groups g ON g.tenant_id = in_tenant AND g.id = m.group_id
+            WHERE by_class AND m.tenant_id = in_tenant AND m.pupil_id = c.pupil_id AND m.school_id = c.school_id
+                AND m.from_on <= c.census_on AND COALESCE(m.to_on, 'infinity') >= c.census_on AND g.kind IN ('class', 'registration')
+        ) k ON true
+    ), judged AS MATERIALIZED (
+        SELECT e.*, p.subject_no, a.apart, COALESCE(j.scheme_version_no, p.scheme_version_no) AS version_no,
+            CASE WHEN j.status_code = 'left' OR (e.discounted AND NOT a.apart) THEN -1::smallint ELSE COALESCE(j.grade_no, 0::smallint) END AS grade
+        FROM expected e
+        JOIN pins p ON p.tenant_id = in_tenant AND p.window_no = e.window_no AND p.school_id = e.school_id AND p.aspect_no = 0
+        LEFT JOIN LATERAL (
+            SELECT x.scheme_version_no, x.grade_no, x.status_code FROM judgements x
+            WHERE known_before IS NULL AND x.tenant_id = in_tenant AND x.academic_year = ANY (years) AND x.academic_year = e.academic_year AND x.pupil_id = e.pupil_id
+                AND x.window_no = e.window_no AND x.subject_no = p.subject_no AND x.aspect_no = 0
+            UNION ALL
+            SELECT x.scheme_version_no, x.grade_no, x.status_code FROM judgements_known x
+            WHERE known_before IS NOT NULL AND x.tenant_id = in_tenant AND x.academic_year = ANY (years) AND x.academic_year = e.academic_year AND x.pupil_id = e.pupil_id
+                AND x.window_no = e.window_no AND x.subject_no = p.subject_no AND x.aspect_no = 0 AND x.known_from < known_before AND x.known_until >= known_before
+        ) j ON true
+        CROSS JOIN LATERAL unnest(CASE WHEN e.discounted THEN '{f,t}'::boolean[] ELSE '{f}' END) AS a (apart)
+    ), combined AS (
+        SELECT j.academic_year, j.window_no, j.school_id, c.whole, j.apart, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.class_id, j.class_code, c.outcome,
+            CASE WHEN bool_or(NOT COALESCE(g.eligible, j.grade >= 0)) THEN 1 WHEN NOT bool_and(COALESCE(g.valid, false)) THEN 2
+                WHEN bool_and(COALESCE(g.higher, false)) THEN 5 WHEN bool_and(COALESCE(g.expected, false)) THEN 4 ELSE 3 END::smallint AS result,
+            array_agg(c.member ORDER BY c.place) AS parts, array_agg(j.version_no ORDER BY c.place) AS versions,
+            array_agg(j.grade ORDER BY c.place) AS grade_nos
+        FROM unnest(members, wholes, places, slots, needed, outcomes) AS c (member, whole, place, slot, needed, outcome)
+        JOIN judged j ON j.subject_no = c.member
+        LEFT JOIN grades g ON g.tenant_id = in_tenant AND g.scheme_version_no = j.version_no AND g.no = j.grade
+        GROUP BY j.pupil_id, j.academic_year, j.window_no, j.school_id, c.whole, j.apart, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.class_id, j.class_code, c.outcome, c.needed
+        HAVING bit_or(1::bigint << c.slot) & c.needed = c.needed
+    )
+    SELECT j.academic_year, j.window_no, j.school_id, j.subject_no, j.apart, j.year_group, j.sex, j.disadvantaged, j.eal, j.sen, j.class_id, j.class_code, j.version_no, j.grade,
+        NULL::smallint[], NULL::smallint[], NULL::smallint[], count(*)::integer
+    FROM judged j GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+    UNION ALL
+    SELECT c.academic_year, c.window_no, c.school_id, c.whole, c.apart, c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, c.class_id, c.class_code, c.outcome, c.result,
+        c.parts, c.versions, c.grade_nos, count(*)::integer
+    FROM combined c GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17;
+END $$;
+
 CREATE FUNCTION public.count_staged_bytes() RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -703,6 +779,15 @@ BEGIN
     PERFORM acts_in(in_tenant);
     RETURN ARRAY(SELECT n.pupil_id FROM new_identities n WHERE n.tenant_id = in_tenant AND n.pupil_id = ANY (of_pupils));
 END $$;
+
+CREATE FUNCTION public.find_only_school() RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT (array_agg(DISTINCT r.school_id))[1] FROM reach r JOIN grants g ON g.id = r.grant_id
+    WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now()) AND r.scopes && ARRAY['aggregates:read', 'aggregates:internal']
+    HAVING count(DISTINCT r.school_id) = 1 AND bool_and(g.target = 'school') AND bool_or('aggregates:internal' = ANY (r.scopes))
+$$;
 
 CREATE FUNCTION public.find_place(in_tenant uuid, on_day date, of_version smallint, of_grade smallint, OUT band_no integer, OUT expected boolean) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -1590,6 +1675,16 @@ CREATE FUNCTION public.measure_conjunctions(in_tenant uuid, in_windows smallint[
     AS $$
 #variable_conflict use_column
 BEGIN
+    RETURN QUERY SELECT m.window_no, m.school_id, m.subject_no, m.apart, m.year_group, m.sex, m.disadvantaged, m.eal, m.sen, m.n, m.eligible, m.valid, m.expected_of, m.expected, m.higher_of, m.higher, m.judged
+    FROM measure_counted_conjunctions(in_tenant, in_windows, of_schools, on_day, declared_only, NULL, false) m;
+END $$;
+
+CREATE FUNCTION public.measure_counted_conjunctions(in_tenant uuid, in_windows smallint[], of_schools uuid[], on_day date, declared_only boolean, known_before timestamp with time zone, by_class boolean) RETURNS TABLE(window_no smallint, school_id uuid, subject_no smallint, apart boolean, year_group text, sex text, disadvantaged text, eal text, sen text, class_id uuid, class_code text, n integer, eligible boolean, valid boolean, expected_of boolean, expected boolean, higher_of boolean, higher boolean, judged boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
     RETURN QUERY WITH places AS MATERIALIZED (
         SELECT * FROM list_places(in_tenant, on_day)
     ), scaled AS MATERIALIZED (
@@ -1597,9 +1692,14 @@ BEGIN
     ), parts_of AS MATERIALIZED (
         SELECT * FROM list_conjunctions(in_tenant) d WHERE d.declared OR NOT declared_only
     ), found AS MATERIALIZED (
-        SELECT c.* FROM conjunction_cells c
-        WHERE c.tenant_id = in_tenant AND c.window_no = ANY (in_windows) AND c.school_id = ANY (of_schools)
-            AND c.subject_no IN (SELECT d.subject_no FROM parts_of d)
+        SELECT c.window_no, c.school_id, c.subject_no, c.apart, c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, NULL::uuid AS class_id, NULL::text AS class_code, c.parts, c.versions, c.grade_nos, c.n
+        FROM conjunction_cells c
+        WHERE known_before IS NULL AND NOT by_class AND c.tenant_id = in_tenant AND c.window_no = ANY (in_windows)
+            AND c.school_id = ANY (of_schools) AND c.subject_no IN (SELECT d.subject_no FROM parts_of d)
+        UNION ALL
+        SELECT c.window_no, c.school_id, c.subject_no, c.apart, c.year_group, c.sex, c.disadvantaged, c.eal, c.sen, c.class_id, c.class_code, c.parts, c.versions, c.grade_nos, c.n
+        FROM count_rows(in_tenant, in_windows, of_schools, known_before, by_class) c
+        WHERE (known_before IS NOT NULL OR by_class) AND c.parts IS NOT NULL AND c.subject_no IN (SELECT d.subject_no FROM parts_of d)
     ), tuples AS (
         SELECT DISTINCT f.subject_no, f.parts, f.versions, f.grade_nos FROM found f
     ), judged AS (
@@ -1629,7 +1729,7 @@ BEGIN
                 AND COALESCE(sum(s.weight) FILTER (WHERE s.reached_higher), 0) >= COALESCE(max(w.least_weight), 1) AS reached_higher
         FROM slots s JOIN subjects w ON w.tenant_id = in_tenant AND w.no = s.subject_no GROUP BY 1, 2, 3, 4
     )
-    SELECT f.window_no, f.school_id, f.subject_no, f.apart, f.year_group, f.sex, f.disadvantaged, f.eal, f.sen, f.n, o.eligible, o.eligible AND o.valid,
+    SELECT f.window_no, f.school_id, f.subject_no, f.apart, f.year_group, f.sex, f.disadvantaged, f.eal, f.sen, f.class_id, f.class_code, f.n, o.eligible, o.eligible AND o.valid,
         o.eligible AND o.placed, o.eligible AND o.placed AND o.valid AND o.reached, o.eligible AND o.higher_placed,
         o.eligible AND o.higher_placed AND o.valid AND o.reached_higher, o.judged
     FROM found f JOIN outcomes o USING (subject_no, parts, versions, grade_nos);
@@ -2405,20 +2505,35 @@ CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint
     LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 10
     SET search_path TO 'public', 'pg_temp'
     AS $$
+    SELECT * FROM school_target_outcomes_on(in_tenant, of_window, of_school, NULL)
+$$;
+
+CREATE FUNCTION public.school_target_outcomes_on(in_tenant uuid, of_window smallint, of_school uuid, on_day date) RETURNS TABLE(subject_no smallint, aspect_no smallint, eligible integer, above integer, on_target integer, below integer, no_target integer, not_comparable integer, not_judged integer)
+    LANGUAGE sql STABLE SECURITY DEFINER COST 100000 ROWS 10
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
     WITH w AS MATERIALIZED (
-        SELECT census_on, COALESCE(closed_at, closes_at) AS closed_at FROM windows WHERE tenant_id = in_tenant AND no = of_window AND EXISTS (
-            SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
-                AND r.school_id = of_school AND 'aggregates:internal' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
-        )
+        SELECT census_on, ended_at, CASE WHEN ended_at IS NULL OR closing < ended_at THEN closing END AS closed_at FROM (
+            SELECT census_on, COALESCE(closed_at, closes_at) AS closing, (on_day + 1)::timestamp AT TIME ZONE 'Europe/London' AS ended_at
+            FROM windows WHERE tenant_id = in_tenant AND no = of_window AND EXISTS (
+                SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant
+                    AND r.school_id = of_school AND 'aggregates:internal' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())
+            )
+        ) of_window
     ), pairs AS MATERIALIZED (
         SELECT n.subject_no, n.aspect_no, j.scheme_version_no, j.grade_no, t.version_no AS goal_version, t.grade_no AS goal_grade, count(*)::integer AS n
         FROM w
         JOIN census c ON c.tenant_id = in_tenant AND c.window_no = of_window AND c.school_id = of_school
         JOIN pins n ON n.tenant_id = in_tenant AND n.window_no = of_window AND n.school_id = of_school
         LEFT JOIN LATERAL (
-            SELECT x.scheme_version_no, x.grade_no FROM judgements x WHERE x.tenant_id = in_tenant AND x.academic_year = c.academic_year
+            SELECT x.scheme_version_no, x.grade_no FROM judgements x WHERE on_day IS NULL AND x.tenant_id = in_tenant AND x.academic_year = c.academic_year
                 AND x.pupil_id = c.pupil_id AND x.window_no = of_window AND x.subject_no = n.subject_no AND x.aspect_no = n.aspect_no
-                AND x.grade_no IS NOT NULL LIMIT 1
+                AND x.grade_no IS NOT NULL
+            UNION ALL
+            SELECT x.scheme_version_no, x.grade_no FROM judgements_known x WHERE on_day IS NOT NULL AND x.tenant_id = in_tenant AND x.academic_year = c.academic_year
+                AND x.pupil_id = c.pupil_id AND x.window_no = of_window AND x.subject_no = n.subject_no AND x.aspect_no = n.aspect_no
+                AND x.grade_no IS NOT NULL AND x.known_from < w.ended_at AND x.known_until >= w.ended_at
+            LIMIT 1
         ) j ON true
         LEFT JOIN LATERAL (
             SELECT s.version_no, s.grade_no FROM (
@@ -2430,12 +2545,18 @@ CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint
                         (SELECT min(o.census_on) FROM windows o WHERE o.tenant_id = in_tenant AND o.academic_year = g.horizon_year AND o.code = g.horizon_point),
                         horizon_day(g.horizon_year, 'summer')
                     ) AS horizon_on
-                FROM targets g CROSS JOIN LATERAL (SELECT COALESCE(g.recorded_at > w.closed_at, false) AS yes) late
+                FROM (
+                    SELECT x.id, x.version, x.horizon_year, x.horizon_point, x.scheme_version_no, x.grade_no, x.recorded_at FROM targets x WHERE on_day IS NULL AND x.tenant_id = in_tenant AND x.pupil_id = c.pupil_id
+                        AND x.subject_no = n.subject_no AND x.aspect_no = n.aspect_no
+                    UNION ALL
+                    SELECT x.id, x.version, x.horizon_year, x.horizon_point, x.scheme_version_no, x.grade_no, x.recorded_at FROM targets_known x WHERE on_day IS NOT NULL AND x.tenant_id = in_tenant AND x.pupil_id = c.pupil_id
+                        AND x.subject_no = n.subject_no AND x.aspect_no = n.aspect_no AND x.known_from < w.ended_at AND x.known_until >= w.ended_at
+                ) g CROSS JOIN LATERAL (SELECT COALESCE(g.recorded_at > w.closed_at, false) AS yes) late
                 LEFT JOIN LATERAL (
                     SELECT f.scheme_version_no, f.grade_no, f.recorded_at FROM target_history f
-                    WHERE late.yes AND f.tenant_id = in_tenant AND f.id = g.id AND f.recorded_at <= w.closed_at ORDER BY f.version DESC LIMIT 1
+                    WHERE late.yes AND f.tenant_id = in_tenant AND f.id = g.id AND f.version < g.version AND f.recorded_at <= w.closed_at
+                    ORDER BY f.version DESC LIMIT 1
                 ) h ON true
-                WHERE g.tenant_id = in_tenant AND g.pupil_id = c.pupil_id AND g.subject_no = n.subject_no AND g.aspect_no = n.aspect_no
             ) s WHERE s.version_no IS NOT NULL AND s.horizon_on >= w.census_on
             ORDER BY s.horizon_on, s.version_no IS DISTINCT FROM j.scheme_version_no, s.recorded_at DESC, s.id LIMIT 1
         ) t ON j.grade_no IS NOT NULL
@@ -2443,7 +2564,7 @@ CREATE FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint
     ), outcomes AS (
         SELECT p.subject_no, p.aspect_no, p.n, CASE WHEN p.grade_no IS NULL THEN 'not judged' WHEN p.goal_version IS NULL THEN 'no target'
             ELSE COALESCE(compare_with_goal(
-                in_tenant, (now() AT TIME ZONE 'Europe/London')::date, p.scheme_version_no, p.grade_no, p.goal_version, p.goal_grade
+                in_tenant, COALESCE(on_day, (now() AT TIME ZONE 'Europe/London')::date), p.scheme_version_no, p.grade_no, p.goal_version, p.goal_grade
             ), 'not comparable') END AS outcome
         FROM pairs p
     )
@@ -4332,6 +4453,31 @@ CREATE VIEW public.target_outcomes WITH (security_invoker='true') AS
      JOIN public.windows w ON (((w.tenant_id = p.tenant_id) AND (w.no = p.window_no))))
      CROSS JOIN LATERAL public.school_target_outcomes(p.tenant_id, p.window_no, p.school_id) f(subject_no, aspect_no, eligible, above, on_target, below, no_target, not_comparable, not_judged));
 
+CREATE VIEW public.target_outcomes_known WITH (security_invoker='true') AS
+ SELECT p.tenant_id,
+    p.window_no,
+    p.school_id,
+    f.subject_no,
+    f.aspect_no,
+    f.eligible,
+    f.above,
+    f.on_target,
+    f.below,
+    f.no_target,
+    f.not_comparable,
+    f.not_judged,
+    w.state,
+    w.opens_at,
+    w.closes_at,
+    (d.day)::date AS known_on
+   FROM (((( SELECT DISTINCT n.tenant_id,
+            n.window_no,
+            n.school_id
+           FROM public.pins n) p
+     JOIN public.windows w ON (((w.tenant_id = p.tenant_id) AND (w.no = p.window_no))))
+     CROSS JOIN generate_series('2016-09-01 00:00:00'::timestamp without time zone, ((now())::timestamp without time zone + '20 years'::interval), '1 day'::interval) d(day))
+     CROSS JOIN LATERAL public.school_target_outcomes_on(p.tenant_id, p.window_no, p.school_id, (d.day)::date) f(subject_no, aspect_no, eligible, above, on_target, below, no_target, not_comparable, not_judged));
+
 CREATE VIEW public.targets_known WITH (security_invoker='true') AS
  SELECT v.tenant_id,
     v.id,
@@ -5841,6 +5987,10 @@ REVOKE ALL ON FUNCTION public.count_reads(on_day date, clients uuid[], tenants u
 GRANT ALL ON FUNCTION public.count_reads(on_day date, clients uuid[], tenants uuid[], at_schools uuid[], windows_nos smallint[], subject_nos smallint[], aspect_nos smallint[], resources text[], numbers bigint[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.count_reads(on_day date, clients uuid[], tenants uuid[], at_schools uuid[], windows_nos smallint[], subject_nos smallint[], aspect_nos smallint[], resources text[], numbers bigint[]) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.count_rows(in_tenant uuid, in_windows smallint[], of_schools uuid[], known_before timestamp with time zone, by_class boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_rows(in_tenant uuid, in_windows smallint[], of_schools uuid[], known_before timestamp with time zone, by_class boolean) TO markonce_app;
+GRANT ALL ON FUNCTION public.count_rows(in_tenant uuid, in_windows smallint[], of_schools uuid[], known_before timestamp with time zone, by_class boolean) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.count_staged_bytes() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_app;
 GRANT ALL ON FUNCTION public.count_staged_bytes() TO markonce_operator;
@@ -5891,6 +6041,10 @@ GRANT ALL ON FUNCTION public.find_main_spells(in_tenant uuid, of_pupils uuid[]) 
 REVOKE ALL ON FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.find_new_identities(in_tenant uuid, of_pupils uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.find_only_school() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_only_school() TO markonce_app;
+GRANT ALL ON FUNCTION public.find_only_school() TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_retired(in_tenant uuid, identifiers text[]) TO markonce_app;
@@ -6139,6 +6293,10 @@ GRANT ALL ON FUNCTION public.school_returns(in_tenant uuid, of_window smallint, 
 REVOKE ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) TO markonce_app;
 GRANT ALL ON FUNCTION public.school_target_outcomes(in_tenant uuid, of_window smallint, of_school uuid) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.school_target_outcomes_on(in_tenant uuid, of_window smallint, of_school uuid, on_day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.school_target_outcomes_on(in_tenant uuid, of_window smallint, of_school uuid, on_day date) TO markonce_app;
+GRANT ALL ON FUNCTION public.school_target_outcomes_on(in_tenant uuid, of_window smallint, of_school uuid, on_day date) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.set_client_keys(of_client uuid, public_keys jsonb, overlap interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.set_client_keys(of_client uuid, public_keys jsonb, overlap interval) TO markonce_app;
@@ -6428,6 +6586,9 @@ GRANT SELECT ON TABLE public.target_changes TO markonce_operator;
 
 GRANT SELECT ON TABLE public.target_outcomes TO markonce_app;
 GRANT SELECT ON TABLE public.target_outcomes TO markonce_operator;
+
+GRANT SELECT ON TABLE public.target_outcomes_known TO markonce_app;
+GRANT SELECT ON TABLE public.target_outcomes_known TO markonce_operator;
 
 GRANT SELECT ON TABLE public.targets_known TO markonce_app;
 GRANT SELECT ON TABLE public.targets_known TO markonce_operator;

@@ -9,6 +9,7 @@ LATER: dict[str, str] = {
     "function read_upns_and_surnames(in_tenant uuid, of_pupils uuid[])": "0031",
     "function list_contributions(in_tenant uuid, of_pupils uuid[], in_windows smallint[], and_before boolean)": "0061",
     "function find_place(in_tenant uuid, on_day date, of_version smallint, of_grade smallint, OUT band_no integer, OUT expected boolean)": "0086",
+    "function measure_conjunctions(in_tenant uuid, in_windows smallint[], of_schools uuid[], on_day date, declared_only boolean)": "0087",
     "function window_returns(in_tenant uuid, of_window smallint, listed integer)": "0057",
 }
 """Such as {"relation contributions": "0016", "column pupils.nickname": "0017"}; tests/fixtures/system_catalogue.py names things so."""

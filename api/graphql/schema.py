@@ -39,7 +39,7 @@ from api.graphql.types import (
 from domain import COMMANDS, RESOURCES
 from domain.aggregates import transition_query
 from domain.aggregates.aggregate_rows import AggregateBasis, AggregateRow, Coverage, ExcludedSchool
-from domain.aggregates.query import CROSSWALKS_ON, DIMENSIONS, VIEWS
+from domain.aggregates.query import AS_OF, CROSSWALKS_ON, DIMENSIONS, GROUP_BY, VIEWS
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
@@ -125,13 +125,14 @@ def _make_aggregates() -> FunctionField:
     }
     make_type("AggregateConnection", fields, "A page (Relay cursor connections).", connection)
     arguments = [
-        make_argument("groupBy", "list[AggregateDimension]", "One to three dimensions."),
+        make_argument("groupBy", "list[AggregateDimension]", GROUP_BY),
         make_argument("window", "String | None", "A window by code or id; needed unless grouped by."),
         make_argument("subject", "String | None", "A subject by code; needed unless grouped by."),
         make_argument("trust", "ID | None", "A trust by id or GIAS group UID: its members on the window's census date."),
         make_argument("school", "list[ID] | None", "Schools by id, URN or LAESTAB."),
         make_argument("view", "AggregateView | None", "As whom to see them.", default=AGGREGATE_VIEW(VIEWS[0])),
         make_argument("crosswalksOn", "Date | None", CROSSWALKS_ON),
+        make_argument("asOf", "Date | None", AS_OF),
         make_argument("first", "Int | None", default=100),
         make_argument("after", "String | None"),
     ]

@@ -21,6 +21,17 @@ from domain.declare.ids import parse_id
 HTML = "text/html"
 MAX_ROWS, MAX_CANDIDATES, MAX_WINDOWS, MAX_TEXT = 12, 8, 2, 150
 """Rows, candidates to stop, windows and characters of a text, so that the page is one sheet."""
+COLUMNS = (
+    ("Subject", "text"),
+    ("Window", "text"),
+    ("Schools", "number"),
+    ("Values", "number"),
+    ("Staff time", "number"),
+    ("Never read", "number"),
+    ("Uses a value", "number"),
+    ("Verdict", "text"),
+)
+"""The columns of the table, and the class of their cells."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -51,6 +62,7 @@ def write_page(summary: CollectionSummary) -> str:
         "since": _write_day(summary.counted_since),
         "schools": f"{summary.schools} school{'' if summary.schools == 1 else 's'}",
         "totals": _write_totals(summary.rows),
+        "columns": "".join(f'<th class="{kind}">{name}</th>' for name, kind in COLUMNS),
         "rows": "\n".join(map(_write_row, summary.rows[:MAX_ROWS]))
         or '<tr><td colspan="8">Nothing has been entered yet.</td></tr>',
         "more": _count_more(len(summary.rows) - MAX_ROWS, "further subjects and kinds of window cost less time"),
@@ -103,16 +115,18 @@ def _write_row(row: SummaryRow) -> str:
         if n
     )
     cells = (
-        (escape(row.subject), ""),
-        (escape(row.window_kind), ""),
-        (str(row.schools), "number"),
-        (_write_number(row.values), "number"),
-        (_write_hours(row.minutes), "number"),
-        (_write_share(row.never_read, row.values), "number"),
-        (f"{row.reuses / row.values:.1f}", "number"),
-        (verdicts, ""),
+        escape(row.subject),
+        escape(row.window_kind),
+        str(row.schools),
+        _write_number(row.values),
+        _write_hours(row.minutes),
+        _write_share(row.never_read, row.values),
+        f"{row.reuses / row.values:.1f}",
+        verdicts,
     )
-    written = (f'<td class="{kind}">{text}</td>' if kind else f"<td>{text}</td>" for text, kind in cells)
+    named = zip(COLUMNS, cells, strict=True)
+    # its title names a cell where the page is too narrow for columns
+    written = (f'<td class="{kind}" title="{name}">{text}</td>' for (name, kind), text in named)
     return f"<tr>{''.join(written)}</tr>"
 
 

@@ -17,11 +17,12 @@ from starlette.requests import Request
 from api.http.accept import choose_media_type
 from api.rest.query_string import OF_CSV, parse_flag
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
-from domain.aggregates.query import DIMENSIONS, AggregateQuery
+from domain.aggregates.query import CLASS, DIMENSIONS, AggregateQuery
 from domain.aggregates.transition_rows import TransitionPage, TransitionRow
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.vocabulary import find_word
 from domain.read.query import FieldValue, ListQuery, ToMany, ToOne
+from domain.read.staff_names import make_class_issue
 from domain.support.slices import Steps
 
 ROWS_PER_STEP = 16
@@ -81,8 +82,10 @@ def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
         issues.append(Issue("bom", "parameter-invalid", OF_CSV))
     if "shape" in parameters and not as_csv:
         issues.append(Issue("shape", "shape-of-csv", "shape is for CSV only; ask for it with format=csv."))
+    dimensions = ",".join(parameters.getlist("groupBy")).split(",")
+    if as_csv and any(find_word(name.strip(), (CLASS,)) for name in dimensions):
+        issues.append(make_class_issue("groupBy", "A file is never divided by class, since it travels farther than its reader."))
     if shape == "wide":
-        dimensions = ",".join(parameters.getlist("groupBy")).split(",")
         if all(find_word(name, ("school",)) is None for name in dimensions):
             issues.append(Issue("groupBy", "wide-by-school", "A wide table has a row per school: group by school too."))
         message = "A wide table has no pages; leave {} out, or ask for shape=long."
@@ -113,7 +116,7 @@ def write_list(query: ListQuery, body: bytes) -> Steps[bytes]:
 def write_long_table(page: AggregatePage, query: AggregateQuery) -> Steps[bytes]:
     """A row for each row of the page, without the columns of dimensions that the query does not name."""
     used = {"subject", "window", *query.group_by, *(["school"] if query.school else [])}
-    columns_of = {"school": ("schoolId", "schoolUrn", "schoolName")}
+    columns_of = {"school": ("schoolId", "schoolUrn", "schoolName"), CLASS: ("classId", "classCode")}
     unused_columns = {column for name in DIMENSIONS if name not in used for column in columns_of.get(name, (name,))}
     names = [field.encode_name for field in msgspec.structs.fields(AggregateRow)]
     columns = [name for name in names if name not in unused_columns]

@@ -42,6 +42,13 @@ class AggregateRow(Output, kw_only=True):
     year_group: Annotated[
         str | None, describe("The national curriculum year on the census day; null where it is not grouped by.")
     ] = None
+    class_id: Annotated[
+        str | None,
+        describe(
+            "The id of the class or registration group of the pupils on the census day, where it is grouped by class; null for those in none."
+        ),
+    ] = None
+    class_code: Annotated[str | None, describe("The code of the class, with `classId`.")] = None
     sex: Annotated[str | None, describe("F or M; null where it is not grouped by.")] = None
     disadvantaged: Annotated[str | None, describe("The category of disadvantage; null where it is not grouped by.")] = None
     eal: Annotated[str | None, describe("The category of English as an additional language; null where it is not grouped by.")] = (
@@ -124,9 +131,10 @@ class AggregateScale(Output, kw_only=True):
 
 
 class AggregateBasis(Output, kw_only=True):
-    """What the figures rest on: the judgements as they are now, and the scales and crosswalks of a day."""
+    """What the figures rest on: the judgements as they are now or as they stood on a day, and the scales and crosswalks of a day."""
 
-    judgements: Annotated[Literal["current"], describe("The judgements as they are now.")]
+    judgements: Annotated[Literal["current", "as-of"], describe("current, or as-of: as they stood on the day of `asOf`.")]
+    as_of: Annotated[str | None, describe("The day as of which judgements are counted; null for those of now.")] = None
     crosswalks_on: Annotated[str, describe("The day whose scales and crosswalks place the grades.")]
     scale: Annotated[
         AggregateScale | None,

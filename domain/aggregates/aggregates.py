@@ -44,10 +44,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import itemgetter
+from typing import Any
 
 import msgspec
 
 from domain.access.caller import Caller, Need, make_scope_error
+from domain.access.reach import set_caller_first
 from domain.access.standing import check_standing
 from domain.aggregates.aggregate_rows import (
     AggregateBasis,
@@ -70,7 +72,7 @@ from domain.aggregates.groups import (
     suppress_groups,
     withhold_parts,
 )
-from domain.aggregates.query import DIMENSIONS, AggregateQuery
+from domain.aggregates.query import CLASS, DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
 from domain.aggregates.school_names import parse_number, resolve_laestabs
 from domain.aggregates.statement import compile_aggregate
@@ -82,6 +84,7 @@ from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
 from domain.read.groups_read import GroupsRead, pool_groups
+from domain.read.staff_names import make_class_issue, refuse_comparison
 from domain.store.database import Database
 from domain.support import clock
 from domain.support.suggestions import Suggestions
@@ -96,16 +99,30 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
     if query.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
+    if query.as_of is not None:
+        caller.require_scope(Scope.AGGREGATES_INTERNAL, "asOf")
+    if CLASS in query.group_by:
+        await _check_class(database, caller)
     fingerprint = query.fingerprint
-    query = replace(
-        query, school=await resolve_laestabs(database, query.school), crosswalks_on=query.crosswalks_on or clock.read_today()
-    )
+    crosswalks_on = query.crosswalks_on or query.as_of or clock.read_today()
+    query = replace(query, school=await resolve_laestabs(database, query.school), crosswalks_on=crosswalks_on)
     after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, fingerprint)
     result = await _read_result(database, caller, query)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
     return await to_thread(
         _make_page, query, result, after, lambda position: cursors.encrypt_position(position, caller.client_id, fingerprint)
     )
+
+
+_ONLY_SCHOOL = set_caller_first("SELECT find_only_school() AS id WHERE c.s IS NOT NULL OFFSET 0")
+
+
+async def _check_class(database: Database, caller: Caller) -> None:
+    """Raises Invalid with the reason unless the client reads aggregates of one school alone, by grants on that school, and all of it."""
+    found: Any = await database.read(_ONLY_SCHOOL, caller.client_id, name="find only school")
+    if Scope.AGGREGATES_INTERNAL not in caller.scopes or found is None or found["id"] is None:
+        reason = "Only a client that reads aggregates of one school alone, by a grant on that school with aggregates:internal, divides them by class."
+        raise refuse_comparison([make_class_issue("groupBy", reason)])
 
 
 async def add_unknown_names(database: Database, caller: Caller, problem: PartlyRead) -> BadRequest:
@@ -132,6 +149,8 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
         window=query.window is not None,
         trust=query.trust is not None,
         schools=bool(query.school),
+        by_class=CLASS in query.group_by,
+        as_of=query.as_of is not None,
     )
     values = {
         "caller": caller.client_id,
@@ -147,6 +166,7 @@ async def _read_result(database: Database, caller: Caller, query: AggregateQuery
         "urns": [urn for school in query.school if (urn := parse_number(school))],
         "laestabs": list(query.school),
         "places_on": query.crosswalks_on or clock.read_today(),
+        "known_before": None if query.as_of is None else clock.find_end(query.as_of),
     }
     text, is_current = await compile_aggregate(template).run(database, values)
     if caller.snapshot is not None and not is_current:
@@ -199,7 +219,12 @@ def _describe_basis(query: AggregateQuery, result: AggregateResult) -> Aggregate
     if len(result.scales) == 1:
         ((_, id_, name, expected_label, higher_label),) = result.scales
         scale = AggregateScale(id=id_, name=name, expected_label=expected_label, higher_label=higher_label)
-    return AggregateBasis(judgements="current", crosswalks_on=str(query.crosswalks_on), scale=scale)
+    return AggregateBasis(
+        judgements="current" if query.as_of is None else "as-of",
+        as_of=None if query.as_of is None else str(query.as_of),
+        crosswalks_on=str(query.crosswalks_on),
+        scale=scale,
+    )
 
 
 def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]:
@@ -222,6 +247,8 @@ def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]
             "subject": f" {conjunction}" if conjunction else meant + list_codes(subject_codes),
         }
         raise make_invalid([Issue(name, f"{name}-not-found", message.format(name) + reasons.get(name, "")) for name in missing])
+    if not result.opened:
+        raise make_invalid([Issue("asOf", "window-not-open", "No such window had opened by this day: nothing stood yet.")])
     return {ids[school] for school in query.school}
 
 

@@ -47,8 +47,14 @@ class PupilGroup:
 
     def values(self, dimensions: tuple[str, ...]) -> tuple[Hashable, ...]:
         """Returns the group's value of each of these dimensions."""
-        school, subject, window, academic_year, year_group = self.key
-        of_key = {"school": school, "subject": subject, "window": (window, academic_year), "yearGroup": year_group}
+        school, subject, window, academic_year, year_group, class_id = self.key
+        of_key = {
+            "school": school,
+            "subject": subject,
+            "window": (window, academic_year),
+            "yearGroup": year_group,
+            "class": class_id,
+        }
         by_name: Mapping[str, Hashable] = of_key | self.categories._asdict()
         return tuple(by_name[name] for name in dimensions)
 
@@ -214,6 +220,8 @@ def make_sort_key(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> Call
                 return dates[key.window, key.academic_year], key.window, key.academic_year
             case "yearGroup":
                 return (f"{YEARS.index(key.year_group or ''):02}",)
+            case "class":  # who is in none comes last
+                return ("1" if key.class_id is None else "0", group.facts.class_code or "", key.class_id or "")
         always, sometimes = _CATEGORIES[dimension]
         return (str((always + sometimes).index(getattr(group.categories, dimension))),)
 
@@ -231,6 +239,8 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
         window=key.window,
         academic_year=key.academic_year,
         year_group=key.year_group,
+        class_id=key.class_id,
+        class_code=facts.class_code,
         schools=facts.schools,
         **group.categories._asdict(),
     )

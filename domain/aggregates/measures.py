@@ -3,6 +3,9 @@
 Where a tenant has no common scale in force, a grade's own standards are its place: totals and cells have its counts. Where it has one,
 its cells are counted by the places that `list_places` gives their grades on a day, and conjunctions by the tuples of their parts; so
 another crosswalk needs no recount.
+
+Cells have the judgements of now, of whole schools. As of a day, or by class, `count_rows` of the database counts judgements for the query, at
+schools where the caller holds aggregates:internal, and what it returns takes the place of the cells.
 """
 
 from dataclasses import dataclass
@@ -14,10 +17,11 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Date,
+    DateTime,
+    FromClause,
     Integer,
     Select,
     SmallInteger,
-    Table,
     Text,
     Uuid,
     and_,
@@ -49,9 +53,81 @@ from domain.assessment.windows import pins
 SUMMED = ("eligible", "valid", "expected", "higher", "valued", "expected_of", "higher_of", "value_sum")
 _KEY_OF_TOTAL = ("tenant_id", "window_no", "school_id", "subject_no", "aspect_no")
 _CATEGORIES = ("year_group", "sex", "disadvantaged", "eal", "sen")
+_CLASS = ("class_id", "class_code")
 _ZERO: ColumnElement[Any] = literal_column("0")
 PLACES_ON = bindparam("places_on", type_=Date)
 """The day whose scales and crosswalks place the grades."""
+KNOWN_BEFORE = bindparam("known_before", type_=DateTime(timezone=True))
+"""The instant at which the day ends as of which judgements are counted."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Where the counts of pupils are: in the tables of cells and totals, or in rows that are counted for the query.
+
+    `known_before` and `by_class` are the arguments of the functions of the database that count.
+    """
+
+    cells: FromClause
+    discounted_cells: FromClause
+    totals: FromClause
+    known_before: ColumnElement[Any]
+    by_class: ColumnElement[bool]
+
+    @classmethod
+    def for_query(cls, counted: CTE, template: AggregateTemplate) -> "Counted":
+        """Returns the rows that `count_rows` counts, as cells and totals."""
+        known_before = KNOWN_BEFORE if template.as_of else _NOW
+        by_class = true() if template.by_class else false()
+        name = "rows_by_class" if template.by_class else "rows"
+        tenants = _list_tenants(counted, counted.c.has_opened).subquery(f"tenants_of_{name}")
+        t = tenants.c
+        small, words = ("academic_year", "window_no", "subject_no", "scheme_version_no", "grade_no"), (*_CATEGORIES, "class_code")
+        types: dict[Any, Any] = dict.fromkeys(small, SmallInteger) | dict.fromkeys(words, Text) | {"apart": Boolean, "n": Integer}
+        columns = [column(key, type_) for key, type_ in (types | {"school_id": Uuid, "class_id": Uuid}).items()]
+        found = (
+            func.count_rows(t.tenant_id, t.windows, t.schools, known_before, by_class).table_valued(*columns).lateral(f"of_{name}")
+        )
+        made = (
+            select(t.tenant_id, *found.c, literal_column(str(MAIN_ASPECT), SmallInteger).label("aspect_no"))
+            .select_from(tenants.join(found, true()))
+            .where(found.c.scheme_version_no.is_not(None))
+            .cte(name)
+            .prefix_with("MATERIALIZED")
+        )
+        of_all, of_discounted = (select(made).where(made.c.apart == apart) for apart in (false(), true()))
+        as_cells = of_all.cte(f"{name}_counted")
+        return cls(
+            as_cells, of_discounted.cte(f"{name}_discounted"), _sum_cells(as_cells, f"{name}_summed"), known_before, by_class
+        )
+
+
+_NOW = cast(null(), DateTime(timezone=True))
+IN_TABLES = Counted(cells, discounted_cells, totals, _NOW, false())
+"""The counts of now, of whole schools."""
+
+
+def _sum_cells(counted: CTE, name: str) -> CTE:
+    """Totals of cells, as the database adds them up in the table."""
+    t, g = counted.c, grades.c
+    eligible, valid, valued = _count_eligible(counted, g)
+    counts = {"eligible": eligible, "valid": valid, "valued": valued, "value_sum": _sum_values(counted, g)}
+    counts |= {name: case((g[name], t.n), else_=_ZERO) for name in ("expected", "higher")}
+    graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
+    keys = [t[key] for key in _KEY_OF_TOTAL]
+    summed = select(*keys, *(func.sum(count).label(key) for key, count in counts.items()))
+    return summed.select_from(counted.outerjoin(grades, graded)).group_by(*keys).cte(name)
+
+
+def _list_tenants(counted: CTE, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """The tenants that count, with the numbers of their windows and the ids of their schools."""
+    c = counted.c
+    windows, schools = func.array_agg(distinct(c.no)), func.array_agg(distinct(c.id))
+    return (
+        select(c.tenant_id, cast(windows, ARRAY(SmallInteger)).label("windows"), cast(schools, ARRAY(Uuid)).label("schools"))
+        .where(*conditions)
+        .group_by(c.tenant_id)
+    )
 
 
 @dataclass(frozen=True)
@@ -67,9 +143,10 @@ class Sources:
     scaled: CTE
     places: CTE
     placed_versions: CTE
+    counts: Counted
 
     @classmethod
-    def of(cls, reached: CTE, counted: CTE) -> "Sources":
+    def of(cls, reached: CTE, counted: CTE, counts: Counted) -> "Sources":
         k = common_scales.c
         scaled = (
             select(k.tenant_id, k.id.label("scale_id"))
@@ -108,7 +185,7 @@ class Sources:
             .cte("placed_versions")
             .prefix_with("MATERIALIZED")
         )
-        return cls(counted, Unplaced.of(reached, counted), scaled, places, placed_versions)
+        return cls(counted, Unplaced.of(reached, counted), scaled, places, placed_versions, counts)
 
     def has_scale(self, tenant_id: ColumnElement[Any]) -> ColumnElement[bool]:
         return tenant_id.in_(select(self.scaled.c.tenant_id))
@@ -120,24 +197,25 @@ def select_measures(sources: Sources, template: AggregateTemplate, name: str) ->
     Only indispensable tables are joined, since row-level security checks each row of each table, which takes
     microseconds.
     """
-    parts = [_select_totals(sources) if template.from_totals else _select_cells(sources, template, cells)]
-    parts.append(_select_cells(sources, template, discounted_cells))
-    parts += [_select_placed_cells(sources, template, source) for source in (cells, discounted_cells)]
+    of_all, of_discounted = (sources.counts.cells, false()), (sources.counts.discounted_cells, true())
+    parts = [_select_totals(sources) if template.from_totals else _select_cells(sources, template, *of_all)]
+    parts.append(_select_cells(sources, template, *of_discounted))
+    parts += [_select_placed_cells(sources, template, *of) for of in (of_all, of_discounted)]
     parts.append(_select_conjunctions(sources, template))
     return union_all(*parts).cte(name)
 
 
 def _select_totals(sources: Sources) -> Select[Any]:
-    t = totals.c
-    rows = _join_counted(sources, totals).where(~sources.has_scale(t.tenant_id))
+    t, k = sources.counts.totals.c, sources.counts.cells.c
+    rows = _join_counted(sources, sources.counts.totals).where(~sources.has_scale(t.tenant_id))
     rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
     rows = sources.unplaced.join(rows, t, pins.c.scheme_version_no)
-    judged = exists().where(*(cells.c[name] == t[name] for name in _KEY_OF_TOTAL), cells.c.grade_no > 0, cells.c.n > 0)
+    judged = exists().where(*(k[name] == t[name] for name in _KEY_OF_TOTAL), k.grade_no > 0, k.n > 0)
     counts = [t.eligible, t.valid, t.expected, t.higher, t.valued, *sources.unplaced.limit(t.eligible), t.value_sum]
     return _add_measures(rows, counts, case((t.valid > 0, true()), else_=judged), pins.c.scheme_version_no, false())
 
 
-def _select_cells(sources: Sources, template: AggregateTemplate, source: Table) -> Select[Any]:
+def _select_cells(sources: Sources, template: AggregateTemplate, source: FromClause, apart: ColumnElement[Any]) -> Select[Any]:
     """Cells of tenants without a scale. A pupil without a judgement has grade 0, and is eligible and not valid; with grade -1, neither."""
     t, g = source.c, grades.c
     rows = _join_grades(_join_counted(sources, source), source).where(~sources.has_scale(t.tenant_id))
@@ -145,10 +223,12 @@ def _select_cells(sources: Sources, template: AggregateTemplate, source: Table) 
     counts = _count_eligible(source, g)
     counts = [counts[0], counts[1], case((g.expected, t.n), else_=_ZERO), case((g.higher, t.n), else_=_ZERO), counts[2]]
     counts += [*sources.unplaced.limit(counts[0]), _sum_values(source, g)]
-    return _add_measures(rows, counts, t.grade_no > 0, t.scheme_version_no, _is_discounted(source))
+    return _add_measures(rows, counts, t.grade_no > 0, t.scheme_version_no, apart)
 
 
-def _select_placed_cells(sources: Sources, template: AggregateTemplate, source: Table) -> Select[Any]:
+def _select_placed_cells(
+    sources: Sources, template: AggregateTemplate, source: FromClause, apart: ColumnElement[Any]
+) -> Select[Any]:
     """Cells of tenants with a scale, by the places of their grades. Conjunctions are counted by their tuples."""
     t, g, p, v = source.c, grades.c, sources.places.c, sources.placed_versions.c
     rows = _join_grades(_join_counted(sources, source), source).where(sources.has_scale(t.tenant_id))
@@ -162,20 +242,16 @@ def _select_placed_cells(sources: Sources, template: AggregateTemplate, source: 
     placed = [case((g.valid, p[name].is_not(None)), else_=func.coalesce(v[name], false())) for name in ("expected", "higher")]
     counts = [eligible, valid, *reached, valued, *(case((is_placed, eligible), else_=_ZERO) for is_placed in placed)]
     counts.append(_sum_values(source, g))
-    return _add_measures(rows, counts, t.grade_no > 0, t.scheme_version_no, _is_discounted(source))
+    return _add_measures(rows, counts, t.grade_no > 0, t.scheme_version_no, apart)
 
 
 def _select_conjunctions(sources: Sources, template: AggregateTemplate) -> Select[Any]:
     """Tuples of conjunctions: of tenants with a scale all of them, of others those that they have declared themselves."""
     c = sources.counted.c
     declares = exists().where(conjunction_parts.c.tenant_id == c.tenant_id)
-    tenants = (
-        select(c.tenant_id, sources.has_scale(c.tenant_id).label("is_scaled"))
-        .add_columns(func.array_agg(distinct(c.no)).label("windows"), func.array_agg(distinct(c.id)).label("schools"))
-        .where(c.has_opened, or_(sources.has_scale(c.tenant_id), declares))
-        .group_by(c.tenant_id)
-        .subquery("combining")
-    )
+    has_scale = sources.has_scale(c.tenant_id)
+    which = _list_tenants(sources.counted, c.has_opened, or_(has_scale, declares)).add_columns(has_scale.label("is_scaled"))
+    tenants = which.subquery("combining")
     flags = ("eligible", "valid", "expected_of", "expected", "higher_of", "higher", "judged")
     columns = [
         column("window_no", SmallInteger),
@@ -183,11 +259,12 @@ def _select_conjunctions(sources: Sources, template: AggregateTemplate) -> Selec
         column("subject_no", SmallInteger),
         column("apart", Boolean),
     ]
-    columns += [*(column(name, Text) for name in _CATEGORIES), column("n", Integer), *(column(name, Boolean) for name in flags)]
+    columns += [*(column(name, Text) for name in (*_CATEGORIES, "class_code")), column("class_id", Uuid), column("n", Integer)]
+    columns += [column(name, Boolean) for name in flags]
     t = tenants.c
     found = (
-        func.measure_conjunctions(
-            t.tenant_id, cast(t.windows, ARRAY(SmallInteger)), cast(t.schools, ARRAY(Uuid)), PLACES_ON, ~t.is_scaled
+        func.measure_counted_conjunctions(
+            t.tenant_id, t.windows, t.schools, PLACES_ON, ~t.is_scaled, sources.counts.known_before, sources.counts.by_class
         )
         .table_valued(*columns)
         .lateral("combined")
@@ -232,7 +309,7 @@ def _list_keys(c: Any) -> list[ColumnElement[Any]]:
     return [*names, c.code.label("window"), c.census_on, c.academic_year]
 
 
-def _join_counted(sources: Sources, source: Table) -> Select[Any]:
+def _join_counted(sources: Sources, source: FromClause) -> Select[Any]:
     """The rows of totals or cells that count, with what identifies their groups."""
     c, t = sources.counted.c, source.c
     return (
@@ -242,7 +319,7 @@ def _join_counted(sources: Sources, source: Table) -> Select[Any]:
     )
 
 
-def _join_grades(rows: Select[Any], source: Table) -> Select[Any]:
+def _join_grades(rows: Select[Any], source: FromClause) -> Select[Any]:
     """Adds the grade of each cell, if it has one, and leaves out empty cells."""
     t, g = source.c, grades.c
     graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
@@ -250,14 +327,11 @@ def _join_grades(rows: Select[Any], source: Table) -> Select[Any]:
 
 
 def _add_categories(rows: Select[Any], template: AggregateTemplate, c: Any) -> Select[Any]:
-    return rows if template.from_totals else rows.add_columns(*(c[name].label(name) for name in _CATEGORIES))
+    names = (*_CATEGORIES, *(_CLASS if template.by_class else ()))
+    return rows if template.from_totals else rows.add_columns(*(c[name].label(name) for name in names))
 
 
-def _is_discounted(source: Table) -> ColumnElement[Any]:
-    return true() if source is discounted_cells else false()
-
-
-def _count_eligible(source: Table, g: Any) -> list[ColumnElement[Any]]:
+def _count_eligible(source: FromClause, g: Any) -> list[ColumnElement[Any]]:
     """Returns what a cell adds to the eligible, the valid and the valued."""
     c = source.c
     valued = g.valid & g.value.is_not(None)
@@ -265,5 +339,5 @@ def _count_eligible(source: Table, g: Any) -> list[ColumnElement[Any]]:
     return [case((counted, c.n), else_=_ZERO) for counted in (is_eligible, g.valid, valued)]
 
 
-def _sum_values(source: Table, g: Any) -> ColumnElement[Any]:
+def _sum_values(source: FromClause, g: Any) -> ColumnElement[Any]:
     return case((g.valid & g.value.is_not(None), source.c.n * g.value), else_=_ZERO)

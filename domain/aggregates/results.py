@@ -10,13 +10,14 @@ from domain.assessment.templates import Standard
 
 
 class GroupKey(NamedTuple):
-    """School id, codes, and an academic year such as 2017-18. `school` and `year_group` are None where they are pooled."""
+    """School id, codes, and an academic year such as 2017-18. `school`, `year_group` and `class_id` are None where they are pooled."""
 
     school: str | None
     subject: str
     window: str
     academic_year: str
     year_group: str | None
+    class_id: str | None
 
 
 class Categories(NamedTuple):
@@ -95,7 +96,7 @@ class PupilCounts(Struct, array_like=True):
 class GroupFacts(Struct, array_like=True):
     """Facts of a group other than its counts. `internal`: all its schools are reached with aggregates:internal;
     `threshold`: the highest suppression threshold of their tenants; `order`: the number of its subject in the tenant;
-    `population` (trust id or local authority), URN and name are of its only school."""
+    `population` (trust id or local authority), URN, name and code of a class are of its only school."""
 
     schools: int
     internal: bool
@@ -105,6 +106,7 @@ class GroupFacts(Struct, array_like=True):
     population: str | None = None
     urn: int | None = None
     name: str | None = None
+    class_code: str | None = None
 
     def __add__(self, other: "GroupFacts") -> "GroupFacts":
         """The facts of both groups together, which have no school in common."""
@@ -122,6 +124,7 @@ class _TenantKey(NamedTuple):
     window: str
     academic_year: str
     year_group: str | None
+    class_id: str | None
 
 
 class RequestedSchool(Struct, array_like=True):
@@ -148,7 +151,8 @@ class Tally(Struct):
 class AggregateResult(Struct):
     """The result of the statement.
 
-    `window`, `subject`, `trust`: whether the one of the query is within reach. `window_codes`: the
+    `window`, `subject`, `trust`: whether the one of the query is within reach. `opened`: whether a window of the query had opened by the
+    day as of which it asks. `window_codes`: the
     codes of the newest windows within reach, where the one of the query is not. `schools`: the schools within reach that
     the query covers. `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of
     the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number; of schemes also why a version has no
@@ -158,6 +162,7 @@ class AggregateResult(Struct):
 
     window: bool
     window_codes: list[str]
+    opened: bool
     subject: bool
     trust: bool
     schools: list[RequestedSchool]

@@ -7,6 +7,7 @@ year, since the same code may recur in another year.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -38,7 +39,7 @@ from sqlalchemy import (
 
 from domain.access.reach import CALLER, is_in_force, reach
 from domain.aggregates.cells import MAIN_ASPECT, scheme_versions
-from domain.aggregates.measures import SUMMED, Sources, select_measures
+from domain.aggregates.measures import IN_TABLES, KNOWN_BEFORE, SUMMED, Counted, Sources, select_measures
 from domain.aggregates.results import Categories
 from domain.aggregates.template import AggregateTemplate
 from domain.assessment.codes import MAX_LISTED
@@ -69,22 +70,29 @@ def _compile(template: AggregateTemplate) -> Statement:
 
     Its parameters: `caller`; `reach_version` and `until` of the snapshot; `internal`, whether the token has
     aggregates:internal; `subject`, a code or None; and, where the template has the filter, `window` and `window_id`,
-    `trust_id` and `trust_uid` (one of them None), `school_ids`, `urns` and `laestabs`.
+    `trust_id` and `trust_uid` (one of them None), `school_ids`, `urns` and `laestabs`, and `known_before`, the end of the day as of which
+    judgements are counted.
     """
-    reached = _select_reached()
+    reached = _select_reached(template)
     counted = _select_counted(reached, template)
-    sources = Sources.of(reached, counted)
-    measured = select_measures(sources, template, "measured")
-    by_school = (
-        measured if template.from_totals and template.by_school else select_measures(sources, template.by_school_alone, "by_school")
-    )
+    sources = Sources.of(reached, counted, Counted.for_query(counted, template) if template.counts_rows else IN_TABLES)
+    measured = by_school = select_measures(sources, template, "measured")
+    if not (template.from_totals and template.by_school):
+        whole = template.by_school_alone
+        if template.by_class:  # whose rows count a pupil of two classes twice
+            sources = replace(sources, counts=Counted.for_query(counted, whole) if whole.as_of else IN_TABLES)
+        by_school = select_measures(sources, whole, "by_school")
     tenant_ids, s = select(reached.c.tenant_id), subjects.c
     is_window_there = exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window())
+    requested = (_is_requested_window(),) if template.window else ()
     answer = {
         "window": is_window_there if template.window else true(),
         "window_codes": case((is_window_there, _build_array()), else_=_list_windows(tenant_ids))
         if template.window
         else _build_array(),
+        "opened": exists().where(windows.c.tenant_id.in_(tenant_ids), *requested, _had_opened(template))
+        if template.as_of
+        else true(),
         "subject": exists().where(s.tenant_id.in_(tenant_ids), s.code == bindparam("subject", type_=Text)),
         "trust": exists().where(_is_requested_trust(), _is_trust_in_reach(reached)) if template.trust else true(),
         "schools": _aggregate_array(_select_requested_schools(reached, counted, template)),
@@ -101,16 +109,17 @@ def _compile(template: AggregateTemplate) -> Statement:
     return make_statement([select(text).scalar_subquery()], checks_snapshot=True, name="read aggregates")
 
 
-def _select_reached() -> CTE:
+def _select_reached(template: AggregateTemplate) -> CTE:
     """The schools within reach. A school has a row of reach for each grant."""
     r, s = reach.c, schools.c
     read, internal = (literal(scope.value) == any_(r.scopes) for scope in (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL))
+    scoped = internal if template.counts_rows else read | internal
     return (
         select(s.id, s.tenant_id, s.urn, s.name, s.local_authority_code)
         .add_columns((func.bool_or(internal) & bindparam("internal", type_=Boolean)).label("internal"))
         .add_columns(case((s.status != literal_column("'closed'"), s.laestab)).label("laestab"))
         .join_from(reach, schools, (s.id == r.school_id) & (s.tenant_id == r.tenant_id))
-        .where(r.client_id == CALLER, is_in_force(r), read | internal)
+        .where(r.client_id == CALLER, is_in_force(r), scoped)
         .group_by(s.id)
         .cte("reached")
     )
@@ -125,7 +134,7 @@ def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
         select(q.id, q.tenant_id, q.urn, q.laestab, q.name, q.internal, tenants.c.suppression_threshold.label("threshold"))
         .add_columns(w.no, w.code, w.census_on, academic_year_text(w.academic_year).label("academic_year"))
         .add_columns(func.coalesce(trust_id, q.local_authority_code).label("population"))
-        .add_columns(has_opened(w).label("has_opened"))
+        .add_columns(_had_opened(template).label("has_opened"))
         .join_from(reached, windows, w.tenant_id == q.tenant_id)
         .join(tenants, tenants.c.id == q.tenant_id)
     )
@@ -140,6 +149,11 @@ def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
         return all_counted
     populations = select(all_counted.c.population).where(_is_requested_school(all_counted))
     return select(all_counted).where(all_counted.c.population.in_(populations)).cte("neighbours")
+
+
+def _had_opened(template: AggregateTemplate) -> ColumnElement[bool]:
+    """A window has opened, by the day of the query."""
+    return has_opened(windows.c) & (windows.c.opens_at < KNOWN_BEFORE) if template.as_of else has_opened(windows.c)
 
 
 def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTemplate) -> Select[Any]:
@@ -176,11 +190,12 @@ def _build_tally(measured: CTE, template: AggregateTemplate) -> ColumnElement[An
     """The JSON of a Tally."""
     m, nothing = measured.c, null()
     key = [m.tenant_id, m.school if template.by_school else nothing, m.subject_no, m.window, m.academic_year]
-    key.append(m.year_group if template.by_year_group else nothing)
+    key += [m.year_group if template.by_year_group else nothing, m.class_id if template.by_class else nothing]
     categories = [m[name] if name in template.categories else nothing for name in Categories._fields]
     schools = literal_column("1") if template.by_school else func.count(m.school.distinct())
     facts = [schools, func.bool_and(m.internal), func.max(m.threshold), m.subject_no, func.min(m.census_on)]
     facts += [func.min(value) if template.by_school else nothing for value in (m.population, m.urn, m.name)]
+    facts.append(func.min(m.class_code) if template.by_class else nothing)
     facts_by_key = _group_into_arrays([key], _build_array(*facts))
     counts_by_key = _group_into_arrays([key, categories], *_sum_measures(measured))
     return func.json_build_object("facts", _aggregate_array(facts_by_key), "counts", _aggregate_array(counts_by_key))

@@ -53,7 +53,8 @@ _FIND = set_caller_first(f"""
     SELECT json_build_object(
         'trusts', (SELECT count(*) FROM tenants),
         'windows', (SELECT COALESCE(json_agg(json_build_object('tenant', w.tenant_id, 'no', w.no, 'id', w.id, 'code', w.code, 'year', w.academic_year,
-            'censusOn', w.census_on, 'opened', window_state(w.state, w.opens_at, w.closes_at, $5) <> 'planned') ORDER BY w.census_on DESC, w.no), '[]')
+            'censusOn', w.census_on, 'opened', window_state(w.state, w.opens_at, w.closes_at, $5) <> 'planned',
+            'openedByThen', $6::timestamptz IS NULL OR w.opens_at < $6) ORDER BY w.census_on DESC, w.no), '[]')
             FROM windows w WHERE w.tenant_id IN (SELECT tenant_id FROM tenants)),
         'subjects', (SELECT COALESCE(json_agg(json_build_object('tenant', s.tenant_id, 'no', s.no, 'code', s.code) ORDER BY s.code), '[]')
             FROM subjects s WHERE s.tenant_id IN (SELECT tenant_id FROM tenants) AND NOT s.derived),
@@ -86,6 +87,7 @@ class _Window(_Named, rename="camel"):
     year: int
     census_on: str
     opened: bool
+    opened_by_then: bool
 
 
 class _School(msgspec.Struct):
@@ -150,7 +152,8 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
     after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, query.fingerprint)
     trust = query.trust
     names = (trust, None if trust is None else parse_id(trust), None if trust is None else parse_number(trust))
-    found: Any = await database.read(_FIND, caller.client_id, *names, clock.read_now(), name="find transitions")
+    known_before = None if query.as_of is None else clock.find_end(query.as_of)
+    found: Any = await database.read(_FIND, caller.client_id, *names, clock.read_now(), known_before, name="find transitions")
     named = msgspec.json.decode(found["found"], type=_Found)
     if not named.schools and trust is None:
         await check_standing(database, caller.client_id, {"transitions": Need(Scope.AGGREGATES_INTERNAL)})
@@ -164,7 +167,7 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
         *numbers,
         [parse_id(school.id) for school in question.schools],
         crosswalks_on,
-        None if query.as_of is None else clock.find_end(query.as_of),
+        known_before,
         query.change,
         name="count transitions",
     )
@@ -256,6 +259,8 @@ def _find_named(query: TransitionQuery, found: _Found, school_names: tuple[str, 
     for at, windows in (("from", from_windows), ("to", to_windows)):
         if windows and not windows[0].opened:
             issues.append(Issue(at, "window-not-open", "This window has not opened yet."))
+        elif windows and not windows[0].opened_by_then:
+            issues.append(Issue("asOf", "window-not-open", f"The window {at} had not opened by this day: nothing stood yet."))
     if issues:
         raise make_invalid(issues)
     tenant = from_windows[0].tenant

@@ -12,6 +12,7 @@ import msgspec
 
 from domain.access.caller import Caller
 from domain.access.reach import IN_FORCE, set_caller_first
+from domain.assessment.collections import IS_CANDIDATE, MINUTES, write_in_sql
 from domain.declare.errors import NotFound
 from domain.declare.scopes import Scope
 from domain.store.database import Database
@@ -75,10 +76,8 @@ _SEES = (
 )
 _READ = set_caller_first("""
     WITH seen AS MATERIALIZED ({sees}), types AS MATERIALIZED (
-        SELECT k.*, ceil((k.typed * k.typed_seconds + k.imported * k.imported_seconds + k.carried * k.carried_seconds) / 60.0) AS minutes,
-            k.entered > 0 AND k.never_read = k.entered AND has_full_term((k.counted_since AT TIME ZONE 'Europe/London')::date, $3)
-                AND NOT COALESCE(k.verdict = 'stop' OR k.review_on > $3, false) AS is_candidate
-        FROM collections k WHERE k.school_id IN (SELECT id FROM seen)
+        SELECT collections.*, {minutes} AS minutes, {is_candidate} AS is_candidate
+        FROM collections WHERE school_id IN (SELECT id FROM seen)
     ), sums AS (
         SELECT b.name AS subject, t.window_kind AS kind, count(DISTINCT t.school_id) AS schools, sum(t.entered) AS n, sum(t.minutes) AS minutes,
             sum(t.never_read) AS never_read, COALESCE(sum(t.entered * t.reuse), 0) AS reuses, sum(t.unchanged) AS resends,
@@ -102,9 +101,10 @@ _READ = set_caller_first("""
         'countedSince', COALESCE((SELECT min(t.counted_since) FROM types t)::date, $3), 'lost', COALESCE((SELECT max(t.lost_counts) FROM types t), 0)
     )::text AS found WHERE c.s IS NOT NULL OFFSET 0
 """)
+_FIGURES = {"minutes": write_in_sql(MINUTES, "$3"), "is_candidate": write_in_sql(IS_CANDIDATE, "$3")}
 _STATEMENTS = {
-    "trust": _READ.format(sees=_SEES.format(column="tenant_id"), owners="trusts"),
-    "school": _READ.format(sees=_SEES.format(column="id"), owners="schools"),
+    "trust": _READ.format(sees=_SEES.format(column="tenant_id"), owners="trusts", **_FIGURES),
+    "school": _READ.format(sees=_SEES.format(column="id"), owners="schools", **_FIGURES),
 }
 
 

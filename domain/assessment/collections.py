@@ -34,6 +34,7 @@ from domain.assessment.subjects import JUDGED, aspects, code_of, codes_of, subje
 from domain.declare.resource import Field, Filter, LabelOf, Link, Resource
 from domain.declare.scopes import Scope
 from domain.declare.vocabulary import COUNT, PERCENT, declare_list, declare_range
+from domain.read.statement import DIALECT
 from domain.read.time_binds import TODAY
 from domain.roster.schools import schools
 
@@ -81,7 +82,7 @@ def _percent_of(part: Column[int]) -> ColumnElement[Any]:
 
 
 _seconds = c.typed * c.typed_seconds + c.imported * c.imported_seconds + c.carried * c.carried_seconds
-_minutes: ColumnElement[int] = cast(func.ceil(_seconds / literal_column("60.0")), Integer)
+MINUTES: ColumnElement[int] = cast(func.ceil(_seconds / literal_column("60.0")), Integer)
 _writers: ColumnElement[str] = case(
     (c.writers == _number(0), _text(WRITERS[0])),
     (c.writers <= _number(2), _text(WRITERS[1])),
@@ -91,9 +92,17 @@ _writers: ColumnElement[str] = case(
 _counted_on = cast(func.timezone(_text("Europe/London"), c.counted_since), Date)
 _is_unread = and_(c.entered > _number(0), c.never_read == c.entered)
 _is_settled = and_(c.verdict.is_not(None), or_(c.verdict == _text("stop"), c.review_on > TODAY))
-_is_candidate = and_(
+IS_CANDIDATE = and_(
     _is_unread, ~func.coalesce(_is_settled, literal_column("false")), func.has_full_term(_counted_on, TODAY, type_=Boolean)
 )
+"""Whether a type may be stopped."""
+
+
+def write_in_sql(expression: ColumnElement[Any], today: str) -> str:
+    """Returns an expression of the columns of the view as SQL text, for a statement that reads `collections` by that name. `today` is the SQL of the day."""
+    compiled = expression.compile(dialect=DIALECT)
+    assert set(compiled.params) <= {TODAY.key}
+    return compiled.string.replace("$1", today)
 
 
 def _declare_inherited(name: str, column: str, doc: str) -> dict[str, Field]:
@@ -169,7 +178,7 @@ COLLECTIONS = Resource(
         "writers": Field(
             _writers, "How many people or programs entered the values, roughly.", nullable=False, vocabulary=declare_list(*WRITERS)
         ),
-        "minutes": Field(_minutes, "Estimated minutes that entering the values took.", nullable=False, vocabulary=COUNT),
+        "minutes": Field(MINUTES, "Estimated minutes that entering the values took.", nullable=False, vocabulary=COUNT),
         "valuesTyped": _count(
             "typed",
             "Values that were typed: their method says so, or it says neither imported nor carried and no grant for sync sent them.",
@@ -206,7 +215,7 @@ COLLECTIONS = Resource(
             c.counted_since, "Since when reads of it are counted: since its first value, or since reads are counted here."
         ),
         "stopCandidate": Field(
-            _is_candidate,
+            IS_CANDIDATE,
             "Whether it may be stopped: no value was ever read in a full term of counting, and nobody has decided to keep, change or stop it"
             " until a later day.",
             nullable=False,

@@ -1,18 +1,24 @@
 """How many pupils of a school are on target in a window, by subject and aspect: counts alone, and of every target, whoever may see it.
 
 The target of a pupil is the one that a judgement is compared with (against_target.py). The function of the database counts for whoever holds
-aggregates:internal at the school, and for nobody else.
+aggregates:internal at the school, and for nobody else. As of a day it counts the judgements and targets that stood then, by the scale and the
+crosswalks of that day; who is counted is as it is known now.
 """
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Date, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid, func
 
 from domain.access.reach import rows_of_school
+from domain.assessment.as_of import AS_OF, end_of
 from domain.assessment.subjects import JUDGED, aspects, code_of, subjects
 from domain.assessment.window_state import has_opened
 from domain.assessment.windows import windows
-from domain.declare.resource import Field, Link, Resource
+from domain.declare.arguments import Argument
+from domain.declare.resource import Field, Link, Resource, declare_view
 from domain.declare.scopes import Scope
 from domain.declare.vocabulary import COUNT
+from domain.read.time_binds import TODAY
 from domain.roster.schools import schools
 
 target_outcomes = Table(
@@ -29,6 +35,14 @@ target_outcomes = Table(
     comment="A view over the census, the judgements and the targets",
 )
 o = target_outcomes.c
+target_outcomes_known = declare_view("target_outcomes_known", target_outcomes, Column("known_on", Date, nullable=False))
+
+
+def _were_counted(row: Any, day: ColumnElement[Any]) -> ColumnElement[bool]:
+    """The counts of a day, of a window that had opened by then. A day to come has those of today."""
+    were_counted: ColumnElement[bool] = (row.known_on == func.least(day, TODAY)) & (row.opens_at < end_of(day))
+    return were_counted
+
 
 TARGET_OUTCOMES = Resource(
     name="targetOutcome",
@@ -43,6 +57,7 @@ TARGET_OUTCOMES = Resource(
     reach=rows_of_school(o.tenant_id, o.school_id, tests_each_row=True),
     condition=has_opened(o),
     collected=("school_id", "window_no", "subject_no", "aspect_no"),
+    arguments={"asOf": Argument(Date(), AS_OF, _were_counted, source=target_outcomes_known)},
     fields={
         "windowCode": Field(code_of(windows, o.tenant_id, o.window_no), "The window's code."),
         "schoolId": Field(o.school_id, "The school's id."),

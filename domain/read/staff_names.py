@@ -1,7 +1,8 @@
 """Names by which a request would compare members of staff: refused with the reason wherever rows are chosen, ordered or divided.
 
 Pay and appraisal must not depend on assessment. Who judged is a field for whoever audits (`actor`), by which no list is filtered or sorted and no
-figure is divided. A class is no dimension of figures either: a primary class is one teacher's.
+figure is divided. A primary class is one teacher's: it divides figures only for a client that reads those of that one school by a grant on it, and
+in nothing that travels on from there, such as a file.
 """
 
 from collections.abc import Iterable
@@ -22,6 +23,15 @@ def make_staff_issue(at: str) -> Issue:
     """Returns the issue of a place that names staff."""
     reason = "Results are not compared by teacher: pay and appraisal must not depend on them."
     return Issue(at, "teacher-comparison-not-supported", reason)
+
+
+def make_class_issue(at: str, reason: str) -> Issue:
+    """Returns the issue of a place that divides figures by class where that is refused."""
+    return Issue(
+        at,
+        "teacher-comparison-not-supported",
+        f"{reason} A primary class is one teacher's: pay and appraisal must not depend on it.",
+    )
 
 
 def is_staff_issue(issue: Issue) -> bool:

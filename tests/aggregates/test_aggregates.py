@@ -94,7 +94,7 @@ def test_an_unknown_dimension_is_reported_with_the_nearest_one() -> None:
     assert "Did you mean yearGroup?" in caught.value.issues[0].message
 
 
-@pytest.mark.parametrize("dimension", ["teacher", "Teachers", "class", "group", "actor"])
+@pytest.mark.parametrize("dimension", ["teacher", "Teachers", "classes", "group", "actor"])
 def test_nobody_is_compared_by_teacher(dimension: str) -> None:
     with pytest.raises(Invalid) as caught:
         read_query([("groupBy", f"{dimension},colour"), ("window", KS2)])

@@ -291,6 +291,11 @@ async def test_every_pupil_by_hand_before_and_after_crosswalks_and_on_days_befor
             "2026-10-31",
         )
         await check(vendor, 2, asOf="2026-10-31", crosswalksOn="2026-11-20")
+        await check_aggregates(vendor, 1, asOf="2026-10-31")
+        await check_aggregates(vendor, 2, asOf="2026-10-31", crosswalksOn="2026-11-20")
+        url = f"/v1/aggregates/transitions?from={FROM}&to={TO}&subject=reading&asOf="
+        assert issues((await vendor.get(f"{url}2026-11-21")).json()) == {"asOf": "parameter-invalid"}, "a day to come"
+        assert issues((await vendor.get(f"{url}2026-10-19")).json()) == {"asOf": "window-not-open"}
         before = await read(vendor, asOf="2026-10-24")
         assert {row["leftOut"] for row in before["data"]} >= {"not-judged"}
         assert all(group["matched"] == 0 for group in before["groups"])

@@ -128,12 +128,29 @@ async def check(client: Any, *, by_band: bool, **more: str) -> None:
         was_open = more.get("asOf", "9999") < "2026-10-20"
         right = [case.judge(is_closed=code == "closed" and not was_open, by_band=by_band) for case in CASES]
         assert dict(zip(CASES, await read(client, code, **more), strict=True)) == dict(zip(CASES, right, strict=True)), (code, more)
-        if more:
-            continue
         counts = Counter(right)
-        url = f"/v1/target-outcomes?windowCode={code}&fields={','.join(NAMES)},notJudged,eligible"
-        (row,) = (await client.get(url)).json()["data"]
+        params = {"windowCode": code, "fields": f"{','.join(NAMES)},notJudged,eligible"} | more
+        (row,) = (await client.get("/v1/target-outcomes", params=params)).json()["data"]
+        day = f', asOf: "{more["asOf"]}"' if more else ""
+        query = f'{{ targetOutcomes(where: {{windowCode: ["{code}"]}}{day}) {{ nodes {{ {" ".join(row)} }} }} }}'
+        assert (await asked(client, query))["targetOutcomes"]["nodes"] == [row]
         assert row == {name: counts[outcome] for name, outcome in NAMES.items()} | {"notJudged": 0, "eligible": len(CASES)}
+
+
+async def check_days(client: Any) -> None:
+    """Counts of a day to come are those of today, nobody was judged before the values arrived, and a window counts from its opening on."""
+    names = ("eligible", "notJudged", "above", "schoolId", "windowCode")
+    params = {"fields": ",".join(names), "sort": "windowCode"}
+
+    async def read_outcomes(**more: str) -> Any:
+        return (await client.get("/v1/target-outcomes", params=params | more)).json()["data"]
+
+    assert await read_outcomes() == await read_outcomes(asOf="2099-01-01") == await read_outcomes(asOf=str(LATER.date()))
+    before = await read_outcomes(asOf="2026-10-11")
+    assert [(row["eligible"], row["notJudged"]) for row in before] == [(len(CASES), len(CASES))] * 2
+    assert await read_outcomes(asOf="2026-10-04") == []
+    text = (await client.get("/v1/target-outcomes", params=params | {"asOf": "2026-10-21", "format": "csv"})).text
+    assert len(text.splitlines()) == 3
 
 
 async def test_every_combination_by_ranks_then_by_bands_and_as_of_the_days_before(small_trust: Trust, vendor: Any) -> None:
@@ -152,8 +169,10 @@ async def test_every_combination_by_ranks_then_by_bands_and_as_of_the_days_befor
         await check(vendor, by_band=True)
     for table in ("judgements", "targets"):
         await small_trust.operator.execute(f"UPDATE {table} SET received_at = '2026-10-12T09:00:00Z'")
+    await small_trust.operator.execute("UPDATE windows SET opens_at = '2026-10-05T09:00:00Z'")
     with freeze_clock(LATER):
         await check(vendor, by_band=False, asOf="2026-10-19")
+        await check_days(vendor)
         await check(vendor, by_band=True, asOf="2026-10-21")
         # a target that is changed afterwards changes nothing of the day before, and is compared by bands: 4 and 5 are one
         number = CASES.index(Case((NEAR,), "points", ()))

@@ -66,7 +66,7 @@ def describe_aggregates() -> JsonObject:
     either = "One of them; needed unless it is grouped by."
     dimensions = {"type": "string", "enum": list(query.DIMENSIONS)}
     group_by = parameters.make_names(
-        "groupBy", "One to three dimensions.", dimensions, minItems=1, maxItems=query.MAX_DIMENSIONS, uniqueItems=True
+        "groupBy", query.GROUP_BY, dimensions, minItems=1, maxItems=query.MAX_DIMENSIONS, uniqueItems=True
     )
     schools = {"type": "array", "items": {"type": "string"}, "maxItems": query.MAX_SCHOOLS}
     text = {"type": "string"}
@@ -83,6 +83,7 @@ def describe_aggregates() -> JsonObject:
         make_query("school", "A school's id, URN or LAESTAB; repeat for several.", schools),
         make_query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
         make_query("crosswalksOn", query.CROSSWALKS_ON, {"type": "string", "format": "date"}),
+        make_query("asOf", query.AS_OF, {"type": "string", "format": "date"}),
         make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
         make_query("bom", parameters.BOM, {"type": "boolean", "default": False}),
         make_query("shape", SHAPE, {"enum": list(csv.SHAPES)}),

@@ -6,11 +6,15 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import pytest
 
+from api.rest.collection_summaries import MAX_CANDIDATES, MAX_ROWS, MAX_TEXT, MAX_WINDOWS, write_page
+from domain.assessment.collection_summary import BudgetWindow, CollectionSummary, SummaryRow
 from domain.store import embedded
 from tests.fixtures.browser import CHROMIUM, Page, browsing
 from tests.fixtures.databases import fresh_database
@@ -270,3 +274,87 @@ def test_with_a_token_nothing_says_that_one_is_needed(page: Page, server: Server
     page.run("document.querySelector('#credentials button').click()")
     page.wait(f"{at('standing')}.className === 'good'")
     page.wait(f"{at('errors')}.innerText === ''")
+
+
+# The page for governors
+
+WIDTHS = (390, 1280)
+DAY = date(2026, 11, 28)
+BLANK = "about:blank"
+CUT_TEXTS = """[...document.querySelectorAll('body *')].filter(each => each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0
+    && getComputedStyle(each).overflowX !== 'visible').map(each => each.outerHTML.slice(0, 200))"""
+"""What is hidden at its right end, though a page may be scrolled or its text be wrapped."""
+
+
+def make_worst() -> str:
+    """As much as the page can hold, in long words of real subjects and windows."""
+    rows = [
+        SummaryRow(
+            subject=f"Religious education and world views {n}",
+            window_kind=("autumn", "spring", "summer", "multiplication tables check")[n % 4],
+            schools=20 + n,
+            values=123_456,
+            minutes=987_654,
+            never_read=100_000,
+            reuses=98_765.4,
+            resends=1_234_567,
+            candidates=1,
+            verdicts={"keep": 12, "change": 11, "stop": 10, "none": 9},
+            aspects=["Main", "Effort", "Teacher assessment"],
+        )
+        for n in range(MAX_ROWS + 5)
+    ]
+    words = ("Interventions before the holidays " * 9)[: MAX_TEXT + 20]
+    windows = [BudgetWindow(f"2026-27/Extra collection {n}", words, words, words, words) for n in range(MAX_WINDOWS + 2)]
+    return write_page(CollectionSummary("The Hedgerow and Riverside Learning Trust of Surrey", DAY, 27, rows, windows, DAY, 12_345))
+
+
+def measure(page: Page, width: int) -> dict[str, Any]:
+    """How wide the document is on a screen of a width, and what of it is cut."""
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 800)
+    wide = page.run("document.documentElement.scrollWidth")
+    return {"wide": wide, "cut": page.run(CUT_TEXTS)}
+
+
+def print_pages(page: Page) -> tuple[int, set[str]]:
+    """How many sheets a printer takes, and their sizes in points."""
+    data = page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"]
+    pdf = base64.b64decode(data)
+    sizes = {found.decode() for found in re.findall(rb"/MediaBox \[0 0 ([\d.]+ [\d.]+)\]", pdf)}
+    return len(re.findall(rb"/Type\s*/Page\b", pdf)), sizes
+
+
+@in_browser
+def test_the_page_for_governors_is_one_sheet_and_whole_on_any_screen(server: Server, page: Page, reader: str) -> None:
+    server.register("governor", "schools=collections:read,schools:read")
+    client = server.client("governor")
+    (school,) = client.get("/v1/schools", params={"first": 1, "fields": "id,name"}).json()["data"]
+    url = f"{server.base_url}/v1/schools/{school['id']}/collection-summary"
+    page.call("Network.enable")
+    page.call("Network.setExtraHTTPHeaders", headers={"Authorization": client.headers["Authorization"]})
+    page.open(url)
+    assert school["name"] in page.run("document.body.innerText")
+    assert page.hosts() == {server.base_url.removeprefix("http://")}
+    check_whole(page)
+    page.open(BLANK)
+    frame = page.call("Page.getFrameTree")["frameTree"]["frame"]["id"]
+    page.call("Page.setDocumentContent", frameId=frame, html=make_worst())
+    shown = page.run("document.body.innerText")
+    for words in ("World views 11".lower(), "further subjects", "further ones are candidates", "further windows", "lost"):
+        assert words in shown.lower(), words
+    assert shown.count("Teacher assessment".lower()) == MAX_CANDIDATES
+    check_whole(page)
+    assert page.refused == []
+
+
+def check_whole(page: Page) -> None:
+    """Nothing is cut, and all of it is one sheet."""
+    for width in WIDTHS:
+        found = measure(page, width)
+        assert found["wide"] <= width, json.dumps(found)
+        assert found["cut"] == [], json.dumps(found)
+    page.call("Emulation.clearDeviceMetricsOverride")
+    sheets, sizes = print_pages(page)
+    assert sheets == 1, sizes
+    assert {tuple(round(float(each)) for each in size.split()) for size in sizes} <= {(595, 842), (596, 842), (594, 842)}, sizes
+    assert page.refused == []
