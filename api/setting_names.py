@@ -14,12 +14,13 @@ def compare_names(names: Iterable[str], settings: Iterable[str]) -> tuple[list[s
     """Returns what is wrong with names of variables, and what is only unknown, as sentences.
 
     Wrong is a name that is near that of a setting: one letter or two differ, case or separators differ, a word is missing
-    or one too many, or the prefix stands before a setting that has none.
+    or one too many, or the prefix stands before a setting that has none. A name near that of a setting without the prefix
+    is wrong where the setting is not set: else it may be another program's.
     """
     faults, warnings = [], []
-    settings = sorted(settings)
-    for name in sorted(set(names) - set(settings)):
-        near = None if _ORCHESTRATOR.search(name) else _find_near(name, settings)
+    present, settings = set(names), sorted(settings)
+    for name in sorted(present - set(settings)):
+        near = None if _ORCHESTRATOR.search(name) else _find_near(name, settings, present)
         if near is not None:
             faults.append(f"{name} is no setting; did you mean {near}?")
         elif name.upper().startswith(_PREFIX):
@@ -27,10 +28,11 @@ def compare_names(names: Iterable[str], settings: Iterable[str]) -> tuple[list[s
     return faults, warnings
 
 
-def _find_near(name: str, settings: list[str]) -> str | None:
+def _find_near(name: str, settings: list[str], present: set[str]) -> str | None:
     plain = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
     if not plain.startswith("MAR"):
-        return None
+        unset = (setting for setting in settings if not setting.startswith(_PREFIX) and setting not in present)
+        return next((setting for setting in unset if setting[0] == plain[:1] and _count_edits(plain, setting) <= 2), None)
     rest = plain.removeprefix(_PREFIX)
     for setting in settings:
         if not setting.startswith(_PREFIX):

@@ -35,6 +35,7 @@ from api.commands.grants import (
 )
 from domain.clients import clients, grants
 from domain.clients.access_history import Change, list_client_changes
+from domain.clients.change_client import MAX_OVERLAP_HOURS
 from domain.declare.ids import NIL
 from domain.support.clock import read_now
 
@@ -170,7 +171,7 @@ def set_client_origins(
 @client_commands.command("rotate")
 def rotate_client_secret(
     name: ClientName,
-    overlap_hours: Annotated[int, typer.Option(help="How long the old secret still works.")] = 0,
+    overlap_hours: Annotated[int, typer.Option(min=0, max=MAX_OVERLAP_HOURS, help="How long the old secret still works.")] = 0,
     output: Output = None,
 ) -> None:
     """Give a client a new secret."""
@@ -198,12 +199,16 @@ def set_client_keys(
         typer.Option(help="A JWKS file with its public keys, in place of those that it has.", exists=True, dir_okay=False),
     ] = None,
     secret: Annotated[bool, typer.Option("--secret", help="It has no keys any more, and a secret instead.")] = False,
-    overlap_hours: Annotated[int, typer.Option(help="With --jwks, how long its secret still works.")] = 0,
+    overlap_hours: Annotated[
+        int, typer.Option(min=0, max=MAX_OVERLAP_HOURS, help="With --jwks, how long its secret still works.")
+    ] = 0,
     output: Output = None,
 ) -> None:
     """Let a client authenticate by its own keys, or by a secret again, or, without either, show its keys."""
     if (jwks and (secret or output)) or (output and not secret):
         fail("--jwks and --secret are one or the other, and --output is for the secret.")
+    if overlap_hours and not jwks:
+        fail("--overlap-hours is for --jwks: with --secret the keys work no more at once.")
 
     async def work(connection: Any) -> tuple[UUID, str | None, list[dict[str, Any]]]:
         client = await find_client(connection, name)

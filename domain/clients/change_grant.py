@@ -123,6 +123,10 @@ async def create_grant(connection: Connection, caller: Caller, grant: NewGrant) 
         tenant_id, school_id = await _find_target(connection, caller, grant.target)
     with checks.attempt():
         await _check_client(connection, caller, grant.client)
+    with checks.attempt():
+        until = grant.expires_at
+        if until is not UNSET and until is not None and await connection.fetchval("SELECT $1::timestamptz <= now()", until):
+            checks.add(Issue("/expiresAt", "wrong-value", "A grant expires at an instant that is still to come."))
     names = _check_names(checks, grant, "scopes")
     held = await _read_holdings(connection, caller, tenant_id, school_id)
     expires_at: datetime | None = None

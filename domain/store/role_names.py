@@ -15,7 +15,7 @@ import asyncpg
 
 from domain.declare.errors import DatabaseError
 from domain.store.pool import Connection
-from domain.store.urls import CONNECT_ERRORS, connect, describe_failure
+from domain.store.urls import ADMIN_URL, CONNECT_ERRORS, connect, describe_failure
 
 ROLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 """Names that SQL takes without quotes (PostgreSQL keeps 63 bytes of a name)."""
@@ -75,7 +75,7 @@ async def make_roles(admin_url: str, names: RoleNames, database: str, passwords:
 
     What is there stays as it is, passwords too. Raises DatabaseError.
     """
-    setting = "--admin-url"
+    setting = ADMIN_URL
     try:
         connection = await connect(admin_url, setting)
     except CONNECT_ERRORS as problem:

@@ -211,6 +211,8 @@ async def open_connection(target: DatabaseUrl, *, seconds: float, **options: Any
     return connection
 
 
+ADMIN_URL = "--admin-url"
+"""The option of `init` whose database is not that of the installation."""
 CONNECT_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError, asyncio.IncompleteReadError)
 """What `connect` raises where no connection is made, beside DatabaseError. TLS errors are OSErrors."""
 
@@ -234,7 +236,8 @@ def describe_failure(problem: BaseException, url: str, setting: str) -> str:
     if isinstance(problem, ConnectionError) and "rejected SSL" in str(problem):
         return f"{begin}{target.where} does not offer TLS, which sslmode demands."
     if isinstance(problem, asyncpg.InvalidCatalogNameError):
-        return f"{begin}there is no database {database} on {target.where}: create it (`init --print-roles` prints how)."
+        hint = "name one that is there, such as postgres" if setting == ADMIN_URL else "create it (`init --print-roles` prints how)"
+        return f"{begin}there is no database {database} on {target.where}: {hint}."
     if isinstance(problem, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidPasswordError):
         hint = " It says so too where there is no such role." if isinstance(problem, asyncpg.InvalidPasswordError) else ""
         if isinstance(problem, asyncpg.InvalidPasswordError) and not _has_password(target):

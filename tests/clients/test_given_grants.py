@@ -183,6 +183,12 @@ WIDER: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "a scope that the giver lacks": ("second", {"scopes": ["pupils:read", "judgements:read"]}, {"/scopes/1": "grant-too-wide"}),
     "later": ("manager", LATER, {"/expiresAt": "grant-too-wide"}),
     "for ever": ("manager", NEVER, {"/expiresAt": "grant-too-wide"}),
+    "over already": ("manager", {"expiresAt": "2020-01-01T00:00:00Z"}, {"/expiresAt": "wrong-value"}),
+    "over already, and to nobody": (
+        "manager",
+        {"expiresAt": "0001-01-01T00:00:00Z", "client": "x"},
+        {"/expiresAt": "wrong-value", "/client": "grantee-unknown"},
+    ),
     "the trust, of a school": ("head", {}, {"/target/trust": "trust-not-found"}),
     "another school": ("head", {"target": {"school": {"urn": URNS["Elm"]}}}, {"/target/school": "school-not-found"}),
     "another tenant": ("manager", {"target": {"school": {"urn": URNS["Quay"]}}}, {"/target/school": "school-not-found"}),

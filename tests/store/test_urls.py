@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from domain.declare.errors import DatabaseError
@@ -232,6 +233,15 @@ async def test_tls_is_used_and_verified_as_the_url_demands(listening: Listening,
         else:
             with pytest.raises(DatabaseError, match="is not trusted"):
                 await _read(other, _TLS)
+
+
+def test_an_administrators_database_is_one_that_is_there() -> None:
+    """It is not made, unlike that of the installation."""
+    told = {
+        setting: urls.describe_failure(asyncpg.InvalidCatalogNameError(), "postgres://h/d", setting)
+        for setting in (urls.ADMIN_URL, "DATABASE_URL")
+    }
+    assert ["such as postgres" in said for said in told.values()] == [True, False]
 
 
 async def test_what_a_server_refuses_is_said_with_the_setting_and_the_server(databases: Databases) -> None:

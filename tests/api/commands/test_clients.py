@@ -232,6 +232,9 @@ def test_nothing_is_said_to_be_done_before_it_is_committed(cli: Cli, module_data
     assert [*tmp_path.iterdir()] == []
     said = cli("client", "rotate", "stays", "--overlap-hours", "2", "--output", str(tmp_path / "new.json"))
     assert "The old secret works until 20" in said
+    for hours in ("169", "-1"):
+        assert "Invalid value for" in cli("client", "rotate", "stays", "--overlap-hours", hours, fails=True)
+    assert "is for --jwks" in cli("client", "keys", "stays", "--secret", "--overlap-hours", "2", fails=True)
     assert "The grant does not expire" in cli("grant", "add", "stays", "trust:4128=groups:read")
     assert "name one with --grant" in cli("client", "create", "kindly", "--kind", "sync", fails=True)
 

@@ -28,6 +28,9 @@ GOOD = {"DATABASE_URL": "postgres://app@h/d", "MARKONCE_SECRET": SECRET}
         ("MARKONCE-BASE-URL", "MARKONCE_BASE_URL"),
         ("MARKONE_SECRET", "MARKONCE_SECRET"),
         ("MARKONCE_DATABASE_URL", "DATABASE_URL"),
+        ("DATABASE_OPERATER_URL", "DATABASE_OPERATOR_URL"),
+        ("DATABASE_OWNER_URI", "DATABASE_OWNER_URL"),
+        ("Database_Owner_Url", "DATABASE_OWNER_URL"),
     ],
 )
 def test_a_name_near_a_setting_is_an_error_that_names_it(name: str, setting: str) -> None:
@@ -46,6 +49,11 @@ def test_another_name_is_a_warning(name: str) -> None:
         [],
         [f"{name} is no setting, and has no effect"],
     )
+
+
+def test_a_name_of_another_program_is_wrong_only_where_ours_is_not_set() -> None:
+    assert compare_names(GOOD | {"DATABASE_URI": "x", "DATABASE": "x", "DATADOG_URL": "x"}, SETTINGS) == ([], [])
+    assert compare_names({"DATABSE_URL": "x"}, SETTINGS)[0] == ["DATABSE_URL is no setting; did you mean DATABASE_URL?"]
 
 
 @pytest.mark.parametrize(
