@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -37,13 +37,17 @@ def fail_with_faults(faults: list[str]) -> None:
         fail(escape(faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} things are wrong:", *faults])))
 
 
+def log_or_print(level: Literal["info", "warning"], sentence: str) -> None:
+    """Says what `serve` does before it serves: as a line of its log or, where that is text, on the console."""
+    if not is_text(sys.stdout.isatty()):
+        return write_line(level, sentence)
+    console.print(f"{'[yellow]warning:[/yellow] ' if level == 'warning' else ''}{escape(sentence)}", soft_wrap=True)
+
+
 def warn_of_unknown_settings() -> None:
-    """Prints a warning for each variable that has the prefix of the settings and is none."""
+    """Warns of each variable that has the prefix of the settings and is none."""
     for warning in compare_names(os.environ, SETTINGS)[1]:
-        if not is_text(sys.stdout.isatty()):
-            write_line("warning", f"{warning}.")
-            continue
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}.", soft_wrap=True)
+        log_or_print("warning", f"{warning}.")
 
 
 def find_setting_faults(*urls: str) -> list[str]:

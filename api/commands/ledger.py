@@ -3,6 +3,8 @@
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.markup import escape
@@ -13,6 +15,7 @@ from api.commands.console import (
     fail_with_faults,
     find_setting_faults,
     format_problem,
+    log_or_print,
     open_ledger,
     read_operator_url,
 )
@@ -46,7 +49,7 @@ def reapply() -> None:
         fail("Set MARKONCE_LEDGER: the file of this server; every *.ledger in its folder is read.")
     entries = _read_entries()
     url, setting = read_operator_url()
-    count, left = _reapply_missing(url, setting, entries)
+    count, left = _reapply_missing(url, setting, entries, partial(console.print, soft_wrap=True))
     fail_with_faults(left)
     if not count:
         console.print("The database has everything that the ledger holds.")
@@ -74,7 +77,7 @@ def reapply_before_serving(url: str) -> list[str]:
         return []
     for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):
         if (operator_url := os.environ.get(setting)) and not find_setting_faults(setting):
-            return _reapply_missing(operator_url, setting, missing)[1]
+            return _reapply_missing(operator_url, setting, missing, partial(log_or_print, "info"))[1]
     return [
         f"The ledger holds {len(missing):,} entries that the database does not have, as after a restore: set"
         " DATABASE_OPERATOR_URL, or run `python -m api reapply` where it is set"
@@ -92,8 +95,8 @@ def _read_entries() -> list[Entry]:
     return [entry for entries in read.values() for entry in entries]
 
 
-def _reapply_missing(url: str, setting: str, entries: list[Entry]) -> tuple[int, list[str]]:
-    """Does again what the database does not have, and prints how many entries that were. Returns their number, and what is left to the operator."""
+def _reapply_missing(url: str, setting: str, entries: list[Entry], say: Callable[[str], object]) -> tuple[int, list[str]]:
+    """Does again what the database does not have, and says how many entries that were. Returns their number, and what is left to the operator."""
 
     async def work() -> tuple[Counter[tuple[str, Reapplied]], list[str]]:
         async with open_single_connection(url, setting) as connection:
@@ -105,5 +108,5 @@ def _reapply_missing(url: str, setting: str, entries: list[Entry]) -> tuple[int,
     except DomainError as problem:
         fail(escape(format_problem(problem)))
     for (kind, outcome), count in sorted(counts.items()):
-        console.print(f"From the ledger: {count:,} {_NOUNS[kind][count > 1]} {outcome}.", soft_wrap=True)
+        say(f"From the ledger: {count:,} {_NOUNS[kind][count > 1]} {outcome}.")
     return counts.total(), left

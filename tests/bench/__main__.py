@@ -8,6 +8,7 @@
     make bench ARGS='--full'                          at 1, 16 and 64 connections
     make bench ARGS='--scale 10'                      on ten times the data, in a folder of its own
     make bench ARGS='--against v1.0'                  this tree beside another commit, each on its own database: is it slower?
+    make bench ARGS='--against self --watched --workload R1'   with figures beside without
     make bench ARGS='--against self --watched --traced 100 --workload R1'   with figures, and traces of one request in a hundred, beside without
     make bench ARGS='--watching'                      what counting and tracing cost a request, in this process
     make bench ARGS='--against self'                  this tree beside itself: how far two measurements of the same differ

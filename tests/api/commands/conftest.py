@@ -23,5 +23,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> pytest.Monke
     for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MARKONCE_SECRET", SECRET)
+    monkeypatch.setenv("MARKONCE_LOG_FORMAT", "text")
     monkeypatch.setenv("MARKONCE_LEDGER", str(ledger.path))
     return monkeypatch

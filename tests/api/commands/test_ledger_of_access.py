@@ -1,6 +1,7 @@
 """What was taken from clients in any way, by the API or the command line, is taken again after a restore, before `serve` listens."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -195,8 +196,14 @@ async def test_whatever_was_taken_from_clients_is_taken_again_after_a_restore(
         assert "The register is of an extract of 2018-05-01, and one of 2018-06-01 was imported after this backup" in left
         await asyncio.to_thread(run_as_operator, lambda connection: record_extract_day(connection, date(2018, 7, 1), force=False))
         capsys.readouterr()
+        environment.setenv("MARKONCE_LOG_FORMAT", "json")
         assert await asyncio.to_thread(reapply_before_serving, restored.app_url) == []
-        assert capsys.readouterr().out.splitlines() == ["From the ledger: 1 import of the register with nothing to do."]
+        told = capsys.readouterr()
+        line = json.loads(told.err)
+        assert (told.out, line["level"], line["event"]) == (
+            *("", "info"),
+            "From the ledger: 1 import of the register with nothing to do.",
+        )
         async with open_application(restored, await asyncpg.connect(restored.operator_url), small_trust.ids) as here:
             here.credentials |= small_trust.credentials
             for way in (BY_API, BY_COMMAND):
