@@ -58,7 +58,7 @@ attack: $(READY)  ## all of what the suite does a part of: 5,000 requests for ro
 conformance: $(READY)  ## suites and generated clients of others, against a demonstration (needs Node)
 	@bash tests/conformance/run
 
-locks: $(READY)  ## compile the four locks from pyproject.toml again, with the versions that they have (needs uv)
+locks: $(READY)  ## compile the five locks from pyproject.toml again, with the versions that they have (needs uv)
 	@bash tests/operations/compile_locks
 
 operations: $(READY)  ## follow docs/operating.md line by line: the lean install, a DBA's roles, TLS, PostgreSQL 15 and the embedded one (needs Debian's postgresql-15 and prometheus)

@@ -39,6 +39,7 @@ from domain import CLEANUP, COMMANDS
 from domain.clients.me import GraphqlLimits, Limits
 from domain.declare.resource import DECLARED
 from domain.jobs.worker import Worker
+from domain.publishing.publisher import Publisher
 from domain.read import query
 from domain.read.checks import MAX_COST
 from domain.read.cursors import Cursors
@@ -93,12 +94,14 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
         cleanup = asyncio.create_task(_clean_up_hourly(app.state))
         app.state.worker = Worker(app.state.database, COMMANDS, make_row_reader, settings.job_share)
         jobs = asyncio.create_task(app.state.worker.run())
+        app.state.publisher = Publisher(app.state.database)
+        publishing = asyncio.create_task(app.state.publisher.run())
         reads = asyncio.create_task(app.state.read_counts.run(app.state.database))
         app.state.graphql_preparation = prepare_endpoint()
         try:
             yield
         finally:
-            for task in (cleanup, jobs, reads):
+            for task in (cleanup, jobs, publishing, reads):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task

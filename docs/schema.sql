@@ -71,6 +71,18 @@ BEGIN
     RETURN QUERY SELECT unnest(marked);
 END $$;
 
+CREATE FUNCTION public.bump_published(in_tenant uuid, of_publication uuid, by_holder uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM publications p WHERE p.tenant_id = in_tenant AND p.id = of_publication AND p.holder = by_holder) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'another process publishes it';
+    END IF;
+    PERFORM 1 FROM school_versions v WHERE v.tenant_id = in_tenant ORDER BY v.school_id FOR UPDATE;
+    UPDATE school_versions SET version = version + 1 WHERE tenant_id = in_tenant;
+END $$;
+
 CREATE FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -99,6 +111,23 @@ BEGIN
         )
         ORDER BY w.touched_at, w.id LIMIT 1
     ) RETURNING j.client_id, j.id;
+END $$;
+
+CREATE FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) RETURNS TABLE(tenant_id uuid, id uuid, client_id uuid)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('markonce publications', 0));
+    RETURN QUERY UPDATE publications p SET state = 'protecting', attempts = attempts + 1, holder = by_holder, leased_until = clock_timestamp() + make_interval(secs => lease_seconds)
+    WHERE (p.tenant_id, p.id) = (
+        SELECT w.tenant_id, w.id FROM publications w
+        WHERE w.state IN ('queued', 'protecting') AND COALESCE(w.leased_until, '-infinity') < clock_timestamp() AND NOT EXISTS (
+            SELECT 1 FROM publications o WHERE o.tenant_id = w.tenant_id AND o.state = 'protecting' AND o.leased_until >= clock_timestamp()
+        )
+        ORDER BY w.requested_at, w.id LIMIT 1
+    ) RETURNING p.tenant_id, p.id, p.client_id;
 END $$;
 
 CREATE FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, in_year smallint) RETURNS integer
@@ -604,6 +633,15 @@ CREATE FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modi
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (tenant_id, client_id, kind, day)
     DO UPDATE SET not_modified = u.not_modified + excluded.not_modified, lost = u.lost + excluded.lost
+$$;
+
+CREATE FUNCTION public.counts_all_schools(in_tenant uuid) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT NOT EXISTS (SELECT 1 FROM schools s WHERE s.tenant_id = in_tenant AND NOT EXISTS (
+        SELECT 1 FROM reach r WHERE r.client_id = NULLIF(current_setting('markonce.caller', true), '')::uuid AND r.tenant_id = in_tenant AND r.school_id = s.id
+            AND 'aggregates:internal' = ANY (r.scopes) AND r.starts_at <= now() AND (r.ends_at IS NULL OR r.ends_at > now())))
 $$;
 
 CREATE FUNCTION public.delete_window(in_tenant uuid, in_window smallint) RETURNS boolean
@@ -3273,6 +3311,19 @@ CREATE TABLE public.discounts (
 
 ALTER TABLE ONLY public.discounts FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.edition_rows (
+    tenant_id uuid NOT NULL,
+    publication_id uuid NOT NULL,
+    school_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    year_group text DEFAULT ''::text NOT NULL,
+    dimension text DEFAULT ''::text NOT NULL,
+    category text DEFAULT ''::text NOT NULL,
+    pooled uuid[] NOT NULL,
+    figures jsonb
+);
+
+ALTER TABLE ONLY public.edition_rows FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.enrolment_history (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -3946,6 +3997,62 @@ CREATE TABLE public.planned_stays (
 );
 
 ALTER TABLE ONLY public.planned_stays FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.publication_changes (
+    tenant_id uuid NOT NULL,
+    publication_id uuid NOT NULL,
+    version integer NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    actor text,
+    client_id uuid NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY public.publication_changes FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.publication_parts (
+    tenant_id uuid NOT NULL,
+    publication_id uuid NOT NULL,
+    part text NOT NULL,
+    body bytea NOT NULL
+);
+
+ALTER TABLE ONLY public.publication_parts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.publications (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    window_no smallint NOT NULL,
+    no integer NOT NULL,
+    kind text NOT NULL,
+    level text NOT NULL,
+    sizes_from smallint NOT NULL,
+    attainment_from smallint NOT NULL,
+    seed integer NOT NULL,
+    state text DEFAULT 'queued'::text NOT NULL,
+    problem text,
+    subjects text[],
+    left_out text[],
+    school_count integer,
+    parts integer,
+    parts_done integer DEFAULT 0 NOT NULL,
+    populations integer,
+    hidden integer,
+    client_id uuid NOT NULL,
+    requested_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    frozen_at timestamp with time zone,
+    published_at timestamp with time zone,
+    withdrawn_at timestamp with time zone,
+    holder uuid,
+    leased_until timestamp with time zone,
+    attempts smallint DEFAULT 0 NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    CONSTRAINT publications_kind_check CHECK ((kind = ANY (ARRAY['provisional'::text, 'revised'::text, 'final'::text]))),
+    CONSTRAINT publications_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'protecting'::text, 'published'::text, 'withdrawn'::text, 'failed'::text])))
+);
+
+ALTER TABLE ONLY public.publications FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.pupil_history (
     tenant_id uuid NOT NULL,
@@ -4806,6 +4913,9 @@ ALTER TABLE ONLY public.discounted_cells
 ALTER TABLE ONLY public.discounts
     ADD CONSTRAINT discounts_pkey PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY public.edition_rows
+    ADD CONSTRAINT edition_rows_pkey PRIMARY KEY (tenant_id, publication_id, school_id, year_group, dimension, category);
+
 ALTER TABLE ONLY public.enrolment_history
     ADD CONSTRAINT enrolment_history_pkey PRIMARY KEY (tenant_id, id, until);
 
@@ -4895,6 +5005,18 @@ ALTER TABLE ONLY public.planned_rolls
 
 ALTER TABLE ONLY public.planned_stays
     ADD CONSTRAINT planned_stays_pkey PRIMARY KEY (tenant_id, planned_roll_id, n);
+
+ALTER TABLE ONLY public.publication_changes
+    ADD CONSTRAINT publication_changes_pkey PRIMARY KEY (tenant_id, publication_id, version);
+
+ALTER TABLE ONLY public.publication_parts
+    ADD CONSTRAINT publication_parts_pkey PRIMARY KEY (tenant_id, publication_id, part);
+
+ALTER TABLE ONLY public.publications
+    ADD CONSTRAINT publications_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.publications
+    ADD CONSTRAINT publications_tenant_id_window_no_no_key UNIQUE (tenant_id, window_no, no);
 
 ALTER TABLE ONLY public.pupil_history
     ADD CONSTRAINT pupil_history_pkey PRIMARY KEY (tenant_id, id);
@@ -5109,6 +5231,10 @@ CREATE INDEX planned_rolls_due ON public.planned_rolls USING btree (tenant_id, a
 
 CREATE INDEX planned_stays_by_pupil ON public.planned_stays USING btree (tenant_id, pupil_id);
 
+CREATE INDEX publications_by_id ON public.publications USING btree (id);
+
+CREATE UNIQUE INDEX publications_unfinished ON public.publications USING btree (tenant_id, window_no) WHERE (state = ANY (ARRAY['queued'::text, 'protecting'::text]));
+
 CREATE INDEX pupil_history_by_pupil ON public.pupil_history USING btree (tenant_id, pupil_id, changed_at, field, id);
 
 CREATE INDEX pupils_by_folded_name ON public.pupils USING btree (tenant_id, school_id, surname_folded, forename_folded);
@@ -5304,6 +5430,9 @@ ALTER TABLE ONLY public.discounts
 ALTER TABLE ONLY public.discounts
     ADD CONSTRAINT discounts_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.edition_rows
+    ADD CONSTRAINT edition_rows_tenant_id_publication_id_fkey FOREIGN KEY (tenant_id, publication_id) REFERENCES public.publications(tenant_id, id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.enrolment_history
     ADD CONSTRAINT enrolment_history_school_id_fkey FOREIGN KEY (school_id) REFERENCES public.schools(id);
 
@@ -5378,6 +5507,18 @@ ALTER TABLE ONLY public.planned_stays
 
 ALTER TABLE ONLY public.planned_stays
     ADD CONSTRAINT planned_stays_tenant_id_planned_roll_id_fkey FOREIGN KEY (tenant_id, planned_roll_id) REFERENCES public.planned_rolls(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.publication_changes
+    ADD CONSTRAINT publication_changes_tenant_id_publication_id_fkey FOREIGN KEY (tenant_id, publication_id) REFERENCES public.publications(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.publication_parts
+    ADD CONSTRAINT publication_parts_tenant_id_publication_id_fkey FOREIGN KEY (tenant_id, publication_id) REFERENCES public.publications(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.publications
+    ADD CONSTRAINT publications_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id);
+
+ALTER TABLE ONLY public.publications
+    ADD CONSTRAINT publications_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no);
 
 ALTER TABLE ONLY public.pupil_history
     ADD CONSTRAINT pupil_history_tenant_id_pupil_id_fkey FOREIGN KEY (tenant_id, pupil_id) REFERENCES public.pupils(tenant_id, id) ON DELETE CASCADE;
@@ -5462,6 +5603,8 @@ ALTER TABLE public.discounted_cells ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.discounts ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.edition_rows ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.enrolment_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.enrolments ENABLE ROW LEVEL SECURITY;
@@ -5522,6 +5665,8 @@ CREATE POLICY maintenance ON public.discounted_cells TO markonce_owner, markonce
 
 CREATE POLICY maintenance ON public.discounts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.edition_rows TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.enrolment_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.enrolments TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -5559,6 +5704,12 @@ CREATE POLICY maintenance ON public.planned_pupils TO markonce_owner, markonce_o
 CREATE POLICY maintenance ON public.planned_rolls TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.planned_stays TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.publication_changes TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.publication_parts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.publications TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.pupil_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -5631,6 +5782,12 @@ ALTER TABLE public.planned_pupils ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.planned_rolls ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.planned_stays ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.publication_changes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.publication_parts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.publications ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.pupil_history ENABLE ROW LEVEL SECURITY;
 
@@ -5717,6 +5874,22 @@ CREATE POLICY reached ON public.discounts TO markonce_app USING (((EXISTS ( SELE
      JOIN public.reach r ON ((r.school_id = s.school_id)))
   WHERE ((s.tenant_id = discounts.tenant_id) AND (s.pupil_id = discounts.pupil_id) AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now())))))));
 
+CREATE POLICY reached ON public.edition_rows TO markonce_app USING (((EXISTS ( SELECT 1
+   FROM public.publications p
+  WHERE ((p.tenant_id = edition_rows.tenant_id) AND (p.id = edition_rows.publication_id) AND (p.state = 'protecting'::text) AND (p.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif"))))) OR ((EXISTS ( SELECT 1
+   FROM public.publications p
+  WHERE ((p.tenant_id = edition_rows.tenant_id) AND (p.id = edition_rows.publication_id) AND (p.state = 'published'::text)))) AND
+CASE
+    WHEN (school_id <> '00000000-0000-0000-0000-000000000000'::uuid) THEN (EXISTS ( SELECT 1
+       FROM public.reach r
+      WHERE ((r.tenant_id = edition_rows.tenant_id) AND (r.scopes && '{aggregates:read,aggregates:internal}'::text[]) AND (r.school_id = edition_rows.school_id))))
+    ELSE ((pooled <@ ARRAY( SELECT r.school_id
+       FROM public.reach r
+      WHERE ((r.tenant_id = edition_rows.tenant_id) AND (r.scopes && '{aggregates:read,aggregates:internal}'::text[])))) AND (EXISTS ( SELECT 1
+       FROM public.reach r
+      WHERE ((r.tenant_id = edition_rows.tenant_id) AND (r.scopes && '{aggregates:read,aggregates:internal}'::text[])))))
+END)));
+
 CREATE POLICY reached ON public.enrolment_history TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = enrolment_history.tenant_id) AND (r.school_id = enrolment_history.school_id) AND r.sees_pupils))));
@@ -5774,6 +5947,18 @@ CREATE POLICY reached ON public.planned_rolls TO markonce_app USING ((EXISTS ( S
 CREATE POLICY reached ON public.planned_stays TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
   WHERE ((r.tenant_id = planned_stays.tenant_id) AND (r.school_id = planned_stays.school_id) AND r.sees_pupils))));
+
+CREATE POLICY reached ON public.publication_changes TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = publication_changes.tenant_id))));
+
+CREATE POLICY reached ON public.publication_parts TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.publications p
+  WHERE ((p.tenant_id = publication_parts.tenant_id) AND (p.id = publication_parts.publication_id) AND (p.state = 'protecting'::text) AND (p.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif"))))));
+
+CREATE POLICY reached ON public.publications TO markonce_app USING ((EXISTS ( SELECT 1
+   FROM public.reach r
+  WHERE (r.tenant_id = publications.tenant_id))));
 
 CREATE POLICY reached ON public.pupil_history TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.pupils p
@@ -5950,6 +6135,10 @@ REVOKE ALL ON FUNCTION public.are_public_keys(jwks jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.await_confirmation(of_client uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.await_confirmation(of_client uuid) TO markonce_operator;
 
+REVOKE ALL ON FUNCTION public.bump_published(in_tenant uuid, of_publication uuid, by_holder uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.bump_published(in_tenant uuid, of_publication uuid, by_holder uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.bump_published(in_tenant uuid, of_publication uuid, by_holder uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO markonce_operator;
@@ -5957,6 +6146,10 @@ GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO
 REVOKE ALL ON FUNCTION public.claim_job(lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, in_year smallint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.collections_beyond_budget(in_tenant uuid, of_pupil uuid, in_year smallint) TO markonce_app;
@@ -6002,6 +6195,10 @@ GRANT ALL ON FUNCTION public.count_transitions(in_tenant uuid, from_window small
 REVOKE ALL ON FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modified bigint[], lost bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modified bigint[], lost bigint[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.count_unknown_reads(on_day date, clients uuid[], not_modified bigint[], lost bigint[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.counts_all_schools(in_tenant uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.counts_all_schools(in_tenant uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.counts_all_schools(in_tenant uuid) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.delete_window(in_tenant uuid, in_window smallint) TO markonce_app;
@@ -6414,6 +6611,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounted_cells TO markonce_o
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounts TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounts TO markonce_operator;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.edition_rows TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.edition_rows TO markonce_operator;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.enrolment_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.enrolment_history TO markonce_operator;
 
@@ -6505,6 +6705,15 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_rolls TO markonce_oper
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_stays TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.planned_stays TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_changes TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_changes TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_parts TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_parts TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publications TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publications TO markonce_operator;
 
 GRANT SELECT ON TABLE public.pupil_history TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pupil_history TO markonce_operator;

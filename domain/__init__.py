@@ -32,6 +32,7 @@ from domain.assessment.judgements import JUDGEMENTS
 from domain.assessment.lock_target import lock_target, unlock_target
 from domain.assessment.merge_pupil import merge_pupil
 from domain.assessment.open_close_window import close_window, lock_window, open_window, reopen_window, repin_window, unlock_window
+from domain.assessment.publications import PUBLICATION_CHANGES, PUBLICATIONS
 from domain.assessment.receipts import RECEIPTS
 from domain.assessment.record_collection_answer import record_collection_answer
 from domain.assessment.record_judgements import record_judgements
@@ -60,6 +61,7 @@ from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
 from domain.jobs.job import CLEANUP as OLD_JOBS
+from domain.publishing.publish_window import publish_window, withdraw_publication
 from domain.read.read_counts import CLEANUP as OLD_READ_COUNTS
 from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
@@ -118,6 +120,8 @@ RESOURCES = link_resources(
         TARGETS,
         TARGET_CHANGES,
         TARGET_OUTCOMES,
+        PUBLICATIONS,
+        PUBLICATION_CHANGES,
         RECEIPTS,
         RETURNS,
         COLLECTIONS,
@@ -176,6 +180,8 @@ COMMANDS = {
         create_window_discount,
         withdraw_discount,
         repin_window,
+        publish_window,
+        withdraw_publication,
         update_school,
         record_school_references,
         update_pupil,

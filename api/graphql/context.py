@@ -130,6 +130,8 @@ async def _read_aggregates(context: OperationContext, arguments: Mapping[str, An
         "excluded": msgspec.to_builtins(page.excluded),
         "coverage": msgspec.to_builtins(page.coverage),
         "basis": msgspec.to_builtins(page.basis),
+        "editions": msgspec.to_builtins(page.editions),
+        "unpublished": msgspec.to_builtins(page.unpublished),
     }
 
 

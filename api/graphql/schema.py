@@ -38,8 +38,20 @@ from api.graphql.types import (
 )
 from domain import COMMANDS, RESOURCES
 from domain.aggregates import transition_query
+<<<<<<< HEAD
 from domain.aggregates.aggregate_rows import AggregateBasis, AggregateRow, Coverage, ExcludedSchool
 from domain.aggregates.query import AS_OF, CROSSWALKS_ON, DIMENSIONS, GROUP_BY, VIEWS
+=======
+from domain.aggregates.aggregate_rows import (
+    AggregateBasis,
+    AggregateEdition,
+    AggregateRow,
+    Coverage,
+    ExcludedSchool,
+    UnpublishedWindow,
+)
+from domain.aggregates.query import CROSSWALKS_ON, DIMENSIONS, VIEWS
+>>>>>>> 5d81366 (A window is published: its figures are frozen, protected as one whole and read as an edition)
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
@@ -122,6 +134,15 @@ def _make_aggregates() -> FunctionField:
         "excluded": make_field(StrawberryField, "excluded", excluded, "The schools asked about that contribute to no row."),
         "coverage": make_field(StrawberryField, "coverage", make_output_type(Coverage), "How many schools contribute."),
         "basis": make_field(StrawberryField, "basis", make_output_type(AggregateBasis), "What the figures rest on."),
+        "editions": make_field(
+            StrawberryField, "editions", f"list[{make_output_type(AggregateEdition)}]", "The editions that the rows are of."
+        ),
+        "unpublished": make_field(
+            StrawberryField,
+            "unpublished",
+            f"list[{make_output_type(UnpublishedWindow)}]",
+            "Windows left out, which have no edition.",
+        ),
     }
     make_type("AggregateConnection", fields, "A page (Relay cursor connections).", connection)
     arguments = [

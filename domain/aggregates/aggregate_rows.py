@@ -1,5 +1,6 @@
 """The response of an aggregate query: its rows, page, excluded schools and coverage."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from domain.aggregates.disclosure import Reason
@@ -131,10 +132,18 @@ class AggregateScale(Output, kw_only=True):
 
 
 class AggregateBasis(Output, kw_only=True):
+<<<<<<< HEAD
     """What the figures rest on: the judgements as they are now or as they stood on a day, and the scales and crosswalks of a day."""
 
     judgements: Annotated[Literal["current", "as-of"], describe("current, or as-of: as they stood on the day of `asOf`.")]
     as_of: Annotated[str | None, describe("The day as of which judgements are counted; null for those of now.")] = None
+=======
+    """What the figures rest on: the judgements as they are now, or as editions have them, and the scales and crosswalks of a day."""
+
+    judgements: Annotated[
+        Literal["current", "published"], describe("current: the judgements as they are now; published: as the editions have them.")
+    ]
+>>>>>>> 5d81366 (A window is published: its figures are frozen, protected as one whole and read as an edition)
     crosswalks_on: Annotated[str, describe("The day whose scales and crosswalks place the grades.")]
     scale: Annotated[
         AggregateScale | None,
@@ -142,6 +151,26 @@ class AggregateBasis(Output, kw_only=True):
             "The common scale in force then; null where none is, and the grades' own standards count, or where trusts have several."
         ),
     ]
+
+
+class AggregateEdition(Output, kw_only=True):
+    """An edition that rows are of."""
+
+    publication_id: str
+    window: str
+    academic_year: str
+    edition: int
+    kind: Annotated[str, describe("provisional, revised or final.")]
+    frozen_at: Annotated[datetime, describe("Of which instant the figures are.")]
+    published_at: datetime
+
+
+class UnpublishedWindow(Output, kw_only=True):
+    """A window that the query covers and that is left out, since it has no edition: not-published, or withdrawn."""
+
+    window: str
+    academic_year: str
+    reason: Literal["not-published", "withdrawn"]
 
 
 class PageInfo(Output, kw_only=True):
@@ -159,6 +188,12 @@ class AggregatePage(Output, kw_only=True, dict=True):
     excluded: list[ExcludedSchool]
     coverage: Coverage
     basis: AggregateBasis
+    editions: Annotated[
+        list[AggregateEdition], describe("The editions that the rows are of; none where they are not published.")
+    ] = []
+    unpublished: Annotated[
+        list[UnpublishedWindow], describe("Windows that are left out, since the trust publishes and they have no edition.")
+    ] = []
 
     @property
     def cursors(self) -> list[str]:

@@ -62,6 +62,8 @@ from domain.aggregates.aggregate_rows import (
     PageInfo,
 )
 from domain.aggregates.disclosure import LISTED
+from domain.aggregates.edition_groups import list_editions, list_unpublished, make_stored_groups
+from domain.aggregates.editions import Covered, EditionRow, find_covered, is_by_school, read_rows
 from domain.aggregates.groups import (
     PupilGroup,
     leave_out_few,
@@ -104,14 +106,21 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     if CLASS in query.group_by:
         await _check_class(database, caller)
     fingerprint = query.fingerprint
-    crosswalks_on = query.crosswalks_on or query.as_of or clock.read_today()
-    query = replace(query, school=await resolve_laestabs(database, query.school), crosswalks_on=crosswalks_on)
+    query = replace(query, school=await resolve_laestabs(database, query.school))
     after = None if query.after is None else cursors.decrypt_position(query.after, caller.client_id, fingerprint)
-    result = await _read_result(database, caller, query)
+
+    def encrypt_position(position: bytes) -> str:
+        return cursors.encrypt_position(position, caller.client_id, fingerprint)
+
+    if query.view == "own" and (covered := await find_covered(database, caller, query)) is not None:
+        named = await read_result(database, caller, replace(query, group_by=("subject", "window")))
+        _resolve_schools(query, named)
+        rows = await read_rows(database, caller, query, covered)
+        return await to_thread(_make_edition_page, query, named, covered, rows, after, encrypt_position)
+    query = replace(query, crosswalks_on=query.crosswalks_on or query.as_of or clock.read_today())
+    result = await read_result(database, caller, query)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
-    return await to_thread(
-        _make_page, query, result, after, lambda position: cursors.encrypt_position(position, caller.client_id, fingerprint)
-    )
+    return await to_thread(_make_page, query, result, after, encrypt_position)
 
 
 _ONLY_SCHOOL = set_caller_first("SELECT find_only_school() AS id WHERE c.s IS NOT NULL OFFSET 0")
@@ -133,7 +142,7 @@ async def add_unknown_names(database: Database, caller: Caller, problem: PartlyR
     try:
         caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
         query = replace(query, school=await resolve_laestabs(database, query.school))
-        _resolve_schools(query, await _read_result(database, caller, query))
+        _resolve_schools(query, await read_result(database, caller, query))
     except Invalid as unknown:
         return problem.add_issues(unknown.issues)
     except Forbidden:
@@ -141,7 +150,8 @@ async def add_unknown_names(database: Database, caller: Caller, problem: PartlyR
     return problem
 
 
-async def _read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:
+async def read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:
+    """Returns the counts that a query asks for, of all that is within reach."""
     template = AggregateTemplate(
         by_school="school" in query.group_by or bool(query.school),
         by_year_group="yearGroup" in query.group_by,
@@ -203,6 +213,38 @@ def _make_page(
     vars(page)["cursors"] = cursors
     vars(page)["groups"] = _find_groups(
         query, rows, [school.id for school in result.schools], {each.school_id for each in excluded}
+    )
+    return page
+
+
+def _make_edition_page(
+    query: AggregateQuery,
+    named: AggregateResult,
+    covered: Covered,
+    rows: list[EditionRow],
+    after: tuple[str | None, ...] | None,
+    encrypt_position: Callable[[bytes], str],
+) -> AggregatePage:
+    """The page of rows of editions. `named` is read for the numbers of subjects, and so that names are told which are not within reach."""
+    groups = list(make_stored_groups(query, covered, rows, {(tenant, code): no for tenant, no, code in named.subject_codes}))
+    of_page, info, cursors = _cut_page(groups, query, after, encrypt_position)
+    told = {row.school_id for row in rows} if is_by_school(query, covered) else {school.id for school in covered.schools}
+    excluded = [
+        ExcludedSchool(school_id=each.id, school_urn=each.urn, school_name=each.name, reason="nobody-eligible")
+        for each in covered.schools
+        if each.id not in told
+    ]
+    coverage = Coverage(schools=len(covered.schools), contributing=len(covered.schools) - len(excluded))
+    frozen_on = max(
+        (clock.find_day(window.frozen_at) for window in covered.windows if window.frozen_at), default=clock.read_today()
+    )
+    basis = AggregateBasis(judgements="published", crosswalks_on=str(frozen_on), scale=None)
+    data = [make_row(group, with_reason=False) for group in of_page]
+    page = AggregatePage(data=data, page=info, excluded=excluded, coverage=coverage, basis=basis)
+    page.editions, page.unpublished = list_editions(covered), list_unpublished(covered)
+    vars(page)["cursors"] = cursors
+    vars(page)["groups"] = _find_groups(
+        query, data, [school.id for school in covered.schools], {each.school_id for each in excluded}
     )
     return page
 

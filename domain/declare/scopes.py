@@ -32,6 +32,7 @@ class Scope(StrEnum):
     AGGREGATES_INTERNAL = "aggregates:internal"
     COLLECTIONS_READ = "collections:read"
     COLLECTIONS_WRITE = "collections:write"
+    PUBLICATIONS_WRITE = "publications:write"
     AUDIT_READ = "audit:read"
     PRIVACY_WRITE = "privacy:write"
     IMPORTS_WRITE = "imports:write"

@@ -25,13 +25,20 @@ CONJUNCTION = "conjunction"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each figure is in a vector. `subjects` are the codes of those that the conjunction combines.
+    """Where each figure is in a vector. `subjects` are the codes of all of them.
 
-    `has_excused`: somebody is not eligible in one of them, so that each subject has an eligible count of its own.
+    `has_excused`: somebody is not eligible in one of them, so that each subject has an eligible count of its own. `combined` are the codes of
+    those that the conjunction combines: None for all, empty where there is no conjunction.
     """
 
     subjects: tuple[str, ...] = ("reading", "writing", "maths")
     has_excused: bool = False
+    combined: tuple[str, ...] | None = None
+
+    @cached_property
+    def parts(self) -> list[int]:
+        """The indexes of the subjects that the conjunction combines."""
+        return [index for index, subject in enumerate(self.subjects) if self.combined is None or subject in self.combined]
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -45,12 +52,13 @@ class Layout:
 
     @property
     def length(self) -> int:
-        return 1 + len(self.levels) * len(self.subjects) + len(self.measures)
+        return 1 + len(self.levels) * len(self.subjects) + len(self.conjunction_levels)
 
     @cached_property
     def names(self) -> tuple[tuple[str, str], ...]:
         """What is published of a population, in order, as subject and measure. With one eligible count for all, it is first."""
-        of_subjects = tuple((subject, measure) for subject in (*self.subjects, CONJUNCTION) for measure in self.measures)
+        everything = (*self.subjects, CONJUNCTION) if self.parts else self.subjects
+        of_subjects = tuple((subject, measure) for subject in everything for measure in self.measures)
         return of_subjects if self.has_excused else (("", "eligible"), *of_subjects)
 
     @cached_property
@@ -84,7 +92,7 @@ class Layout:
 
     @property
     def conjunction_levels(self) -> list[int]:
-        return [MEASURES[measure] for measure in self.measures]
+        return [MEASURES[measure] for measure in self.measures] if self.parts else []
 
     def _sum_figures(self, more: list[int], less: list[int] | None = None) -> Integers:
         column = np.zeros(self.length, np.int64)
@@ -99,14 +107,14 @@ class Layout:
             if level != NO_MARK:
                 vector[self.find_bands(subject)[self.levels.index(level)]] = 1
         for level in self.conjunction_levels:
-            vector[self.find_conjunction(level)] = min(levels) >= level
+            vector[self.find_conjunction(level)] = min(levels[part] for part in self.parts) >= level
         return vector
 
     @cached_property
     def relations(self) -> Integers:
         """A matrix whose product with the vector of any pupils is nowhere below zero, besides the vector itself."""
-        number = range(len(self.subjects))
-        rows = [self._sum_figures([0], self.find_bands(subject)) for subject in number]
+        number = self.parts
+        rows = [self._sum_figures([0], self.find_bands(subject)) for subject in range(len(self.subjects))]
         for level in self.conjunction_levels:
             combined = self.find_conjunction(level)
             reached = [
@@ -157,6 +165,6 @@ def make_figures(layout: Layout, published: Integers, pupils: Integers | None = 
             reached[1] - reached[2],
             reached[2],
         )
-    for measure in layout.measures:
+    for measure in layout.measures if layout.parts else ():
         figures[..., layout.find_conjunction(MEASURES[measure])] = at(CONJUNCTION, measure)
     return figures

@@ -78,7 +78,7 @@ def _list_exchanges(layout: Layout) -> Iterable[Integers]:
             if after != NO_MARK:
                 vector[bands[after]] += 1
             yield vector
-            if after > before:
+            if after > before and subject in layout.parts:
                 combined = vector.copy()
                 reached = [level for level in layout.conjunction_levels if before < level <= after]
                 combined[[layout.find_conjunction(level) for level in reached]] += 1

@@ -43,6 +43,8 @@ OF_TRUSTS = {
     "crosswalkGrade",
     "window",
     "windowStateChange",
+    "publication",
+    "publicationChange",
     "calendarLink",
     "collectionAnswer",
     "client",

@@ -62,6 +62,8 @@ NO_CODES = {
     *("nobody-eligible", "not-a-member", "nothing-judged", "no-place", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     "front-end",
+    # why a publication failed
+    *("cannot-protect", "publishing-failed"),
     *("multi-academy", "single-academy", "reference-collides"),
     # what was changed of a client
     *("secret-rotated", "keys-changed", "origins-changed"),
@@ -82,6 +84,7 @@ NO_CODES = {
         "target-changes",
         "target-outcomes",
         "window-state-changes",
+        "publication-changes",
         "calendar-links",
         "no-target",
         "not-comparable",

@@ -163,6 +163,11 @@ READ: dict[str, dict[str, str]] = {
     "create_window_discount": {"reason": "discount.reason", "author": "discount.author"},
     **{f"{verb}_target": {"reason": "targetChange.reason", "actor": "targetChange.lockedBy"} for verb in ("lock", "unlock")},
     "withdraw_discount": {"author": "discount.withdrawnBy"},
+    "publish_window": {
+        **{name: f"publication.{name}" for name in ("kind", "level")},
+        **{name: f"publicationChange.{name}" for name in ("reason", "actor")},
+    },
+    "withdraw_publication": {name: f"publicationChange.{name}" for name in ("reason", "actor")},
     "create_client": {name: f"client.{name}" for name in ("name", "origins")} | PUBLIC_KEYS,
     "set_client_keys": PUBLIC_KEYS | {"overlapHours": "the secrets of GET /v1/me, for the client itself"},
     "rotate_client_secret": {"overlapHours": "the secrets of GET /v1/me, for the client itself"},

@@ -72,6 +72,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
     scale_id = (await sent(client, "/v1/common-scales", SCALE, 201))["id"]
     crosswalk_id = (await sent(client, "/v1/crosswalks", CROSSWALK, 201))["id"]
     discount = await sent(client, f"/v1/windows/{planned}/discounts", {**DISCOUNT, "pupil": {"reference": "P8"}}, 201)
+    published = await sent(client, f"/v1/windows/{final}/publish", {"kind": "final"})
     aims = [judged(n, horizon=HORIZON, scheme="ks2-scaled-score", basis="aspiration") for n in (7, 8)]
     aimed = await sent(client, "/v1/targets", {"school": SCHOOL, "entries": aims}, Prefer="return=representation")
     free, locked = aimed["results"]
@@ -97,6 +98,8 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             **dict.fromkeys(("reopen_window", "lock_window"), closed),
             "unlock_window": final,
             "withdraw_discount": discount["id"],
+            "publish_window": closed,
+            "withdraw_publication": published["id"],
             "lock_target": free["id"],
             "create_trust_calendar_link": trust,
             "create_school_calendar_link": school,
@@ -228,6 +231,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "open_window": {"reason": "The law asks for it", "actor": "Head"},
     "create_window_discount": DISCOUNT,
     "withdraw_discount": {"author": "Head"},
+    "publish_window": {"kind": "provisional", "level": "strict", "reason": "Governors meet", "actor": "Head"},
+    "withdraw_publication": {"reason": "A pupil's record was wrong", "actor": "Head"},
     "lock_target": {"reason": "Agreed with parents", "actor": "Head"},
     "unlock_target": {"reason": "To be set anew", "actor": "Head"},
     "update_group": {"name": "Renamed", "code": "r", "kind": "adhoc"},
@@ -583,6 +588,7 @@ WITHOUT = {
         "end_grant",
         "confirm_grant",
     ),
+    *("publish_window", "withdraw_publication"),
     *("create_trust_calendar_link", "create_school_calendar_link", "revoke_calendar_link"),
 }
 """Commands of which no field but one names anything that is stored."""

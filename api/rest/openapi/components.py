@@ -20,7 +20,7 @@ TAGS = {
         ("imports", "trusts", "schools", "pupils", "groups", "privacy"),
     ),
     "Assessment": ("What is judged, when, in which scheme, and what is aimed at.", ("windows", "schemes", "judgements", "targets")),
-    "Insight": ("Results pooled over pupils, and what is collected for them.", ("aggregates", "collections")),
+    "Insight": ("Results pooled over pupils, and what is collected for them.", ("aggregates", "publications", "collections")),
     "Access": ("The clients of a trust or school, and the grants that it gives.", ("clients", "grants")),
     "Authentication": ("Access tokens, and what this client may do with them.", ()),
     "GraphQL": ("The same data and commands as a GraphQL schema.", ()),

@@ -91,7 +91,10 @@ def describe_aggregates() -> JsonObject:
         make_query("after", "The endCursor of the page before.", text),
     ]
     doc = inspect.cleandoc(aggregate_rows.AggregateRow.__doc__ or "")
-    scopes, statuses = [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL], (*READING, HTTPStatus.UNPROCESSABLE_ENTITY)
+    scopes, statuses = (
+        [Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL],
+        (*READING, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY),
+    )
     return make_operation("listAggregates", "Results pooled over pupils", scopes, responses, statuses, options, doc=doc)
 
 

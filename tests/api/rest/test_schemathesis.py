@@ -127,6 +127,8 @@ def ask(server: Server, method: str, path: str, headers: dict[str, str] | None =
 NOT_FILLED = (
     "dataIssue",
     "discount",
+    "publication",
+    "publicationChange",
     "plannedRoll",
     "plannedPupil",
     "plannedEnrolment",

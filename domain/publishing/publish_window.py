@@ -1,0 +1,184 @@
+"""Publishes a window: its figures are frozen, protected and then read by whoever has aggregates:read. Withdraws a publication."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+
+from domain.access.caller import Caller, make_scope_error
+from domain.access.reach import reaches_sql
+from domain.assessment.publications import LEVELS, PUBLISHED, QUEUED, WITHDRAWN, note_publication_change
+from domain.assessment.window_state import state_sql
+from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound
+from domain.declare.ids import new_id
+from domain.declare.inputs import DryRun, Input, LongText, Output, Text, describe
+from domain.declare.scopes import Scope
+from domain.declare.type_numbers import PUBLICATION
+from domain.publishing.installed import require_installed
+from domain.store.database import Connection
+from domain.support import clock
+from domain.write.action import Action
+from domain.write.checks import Checks
+from domain.write.command import command
+from domain.write.locks import SchoolLocks
+from domain.write.partial import require_readable
+
+SMALLEST, SMALLEST_STRICT = 6, 11
+"""The smallest group that is published: of any figure, and of attainment at the level strict."""
+SEED = 1
+
+
+class WindowPublication(Input, kw_only=True):
+    """How a window is published."""
+
+    kind: Annotated[
+        Literal["provisional", "revised", "final"], describe("What readers may expect of it. An open window is provisional.")
+    ]
+    level: Annotated[
+        Literal["department", "strict"] | UnsetType,
+        describe(
+            "department: figures of groups from 6 pupils on; strict: attainment from 11 pupils and 11 marks on."
+            " Without it that of the trust's last publication, at first department. It is never lowered."
+        ),
+    ] = UNSET
+    reason: Annotated[LongText | UnsetType, describe("Why, for whoever reads its history.")] = UNSET
+    actor: Annotated[Text | None, describe("Who decided it, as the sender knows them: a staff code.")] = None
+
+
+class PublicationWithdrawal(Input, kw_only=True):
+    """Why a publication is withdrawn."""
+
+    reason: Annotated[LongText, describe("Why, for whoever reads its history.")]
+    actor: Annotated[Text | None, describe("Who decided it, as the sender knows them: a staff code.")] = None
+
+
+class PublicationNow(Output, kw_only=True):
+    """A publication, and what has become of it."""
+
+    id: str
+    edition: int
+    state: str
+    version: int
+    dry_run: DryRun = UNSET
+
+
+_WINDOW = f"""
+SELECT w.tenant_id, w.no, w.census_on, {state_sql("$3::timestamptz")} AS state, counts_all_schools(w.tenant_id) AS counts_all,
+    (SELECT suppression_threshold FROM tenants t WHERE t.id = w.tenant_id) AS threshold
+FROM windows w WHERE w.id = $2 AND {reaches_sql("$1", "w.tenant_id", "w.tenant_id", "$4")}
+"""
+_EDITIONS = "SELECT no, kind, state FROM publications WHERE tenant_id = $1 AND window_no = $2 ORDER BY no"
+_LEVEL = """
+SELECT level FROM publications WHERE tenant_id = $1 AND state <> 'failed' ORDER BY level = 'strict' DESC, requested_at DESC LIMIT 1
+"""
+_SAME_PUPILS = """
+SELECT o.code FROM windows w JOIN windows o ON o.tenant_id = w.tenant_id AND o.no <> w.no AND o.census_on = w.census_on
+WHERE w.tenant_id = $1 AND w.no = $2 AND o.year_groups && w.year_groups
+    AND EXISTS (SELECT 1 FROM publications p WHERE p.tenant_id = o.tenant_id AND p.window_no = o.no AND p.state <> 'failed')
+    AND EXISTS (
+        SELECT 1 FROM pins a JOIN pins b ON b.tenant_id = a.tenant_id AND b.school_id = a.school_id AND b.window_no = o.no
+        WHERE a.tenant_id = w.tenant_id AND a.window_no = w.no
+    )
+ORDER BY o.code LIMIT 1
+"""
+_INSERT = f"""
+INSERT INTO publications (tenant_id, id, window_no, no, kind, level, sizes_from, attainment_from, seed, state, client_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{QUEUED}', $10)
+"""
+
+
+@command(scope=Scope.PUBLICATIONS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict, Forbidden))
+async def publish_window(connection: Connection, caller: Caller, action: Action[WindowPublication]) -> PublicationNow:
+    """Publish a window's results: the figures are frozen, protected as one whole, and then read by clients with aggregates:read.
+
+    It needs aggregates:internal at every school of the trust. GET /v1/publications/{id} tells how far it is.
+    """
+    require_installed()
+    arguments = caller.client_id, action.id, clock.read_now(), Scope.PUBLICATIONS_WRITE.value
+    window = await connection.fetchrow(_WINDOW, *arguments)
+    if window is None:
+        raise NotFound()
+    if not window["counts_all"] or Scope.AGGREGATES_INTERNAL not in caller.scopes:
+        raise make_scope_error({"publishing": f"{Scope.AGGREGATES_INTERNAL} at every school of the trust"})
+    tenant_id, no = window["tenant_id"], window["no"]
+    checks = Checks()
+    kind = getattr(action.fields, "kind", None)
+    with checks.attempt():
+        _check_window(window, kind)
+    with checks.attempt():
+        await _check_editions(connection, tenant_id, no)
+    stored = await connection.fetchval(_LEVEL, tenant_id)
+    level = getattr(action.fields, "level", UNSET)
+    with checks.attempt():
+        if level is not UNSET and stored is not None and LEVELS.index(level) < LEVELS.index(stored):
+            message = f"The trust publishes at the level {stored}, which is never lowered."
+            raise Conflict(message, code="protection-lowered", issues=(Issue("/level", "protection-lowered", message),))
+    checks.refuse_if_any()
+    require_readable(action.fields)
+    chosen = stored or LEVELS[0] if level is UNSET else level
+    sizes_from = max(SMALLEST, window["threshold"])
+    attainment_from = max(sizes_from, SMALLEST_STRICT if chosen == "strict" else SMALLEST)
+    SchoolLocks(connection, tenant_id)
+    publication_id = new_id(PUBLICATION)
+    edition = 1 + (
+        await connection.fetchval("SELECT max(no) FROM publications WHERE tenant_id = $1 AND window_no = $2", tenant_id, no) or 0
+    )
+    values = tenant_id, publication_id, no, edition, action.fields.kind, chosen, sizes_from, attainment_from, SEED, caller.client_id
+    await connection.execute(_INSERT, *values)
+    await note_publication_change(connection, tenant_id, publication_id, 1, "requested", caller.client_id, action.fields)
+    return PublicationNow(id=str(publication_id), edition=edition, state=QUEUED, version=1)
+
+
+def _check_window(window: Any, kind: str | None) -> None:
+    if window["state"] == "planned" or (window["state"] == "open" and kind not in (None, "provisional")):
+        message = f"The window is {window['state']}; only a window that is closed or locked can be published as {kind}."
+        if window["state"] == "planned":
+            message = "The window is planned: it has no results yet."
+        raise Conflict(message, code="window-state")
+
+
+async def _check_editions(connection: Connection, tenant_id: UUID, no: int) -> None:
+    """Raises Conflict where there is an edition already, of this window or of another one about the same pupils."""
+    editions = [row for row in await connection.fetch(_EDITIONS, tenant_id, no) if row["state"] != "failed"]
+    if any(row["state"] in (QUEUED, "protecting") for row in editions):
+        raise Conflict("The window is being published.", code="publication-running")
+    if editions:
+        message = (
+            "The window has an edition. What differs between two editions is not protected yet, so that there is no second one."
+        )
+        raise Conflict(message, code="edition-exists")
+    if (other := await connection.fetchval(_SAME_PUPILS, tenant_id, no)) is not None:
+        message = f"The window {other} has an edition of the same pupils on the same census day; both together are not protected."
+        raise Conflict(message, code="census-day-published")
+
+
+_FIND = f"""
+SELECT p.tenant_id, p.no, p.state, p.version FROM publications p
+WHERE p.id = $2 AND {reaches_sql("$1", "p.tenant_id", "p.tenant_id", "$3")} FOR UPDATE OF p
+"""
+_WITHDRAW = f"""
+UPDATE publications SET state = '{WITHDRAWN}', withdrawn_at = clock_timestamp(), version = version + 1
+WHERE tenant_id = $1 AND id = $2 RETURNING version
+"""
+
+
+@command(scope=Scope.PUBLICATIONS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
+async def withdraw_publication(connection: Connection, caller: Caller, action: Action[PublicationWithdrawal]) -> PublicationNow:
+    """Withdraw a publication at once: nobody reads its figures any more."""
+    found = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.PUBLICATIONS_WRITE.value)
+    if found is None:
+        raise NotFound()
+    checks = Checks()
+    with checks.attempt():
+        if found["state"] != PUBLISHED:
+            message = f"The publication is {found['state']}; only one that is published can be withdrawn."
+            raise Conflict(message, code="publication-state")
+    checks.refuse_if_any()
+    require_readable(action.fields)
+    tenant_id = found["tenant_id"]
+    schools = await connection.fetch("SELECT id FROM schools WHERE tenant_id = $1 ORDER BY id", tenant_id)
+    locks = SchoolLocks(connection, tenant_id)
+    await locks.lock([row["id"] for row in schools], [])
+    version = await connection.fetchval(_WITHDRAW, tenant_id, action.id)
+    await note_publication_change(connection, tenant_id, action.id, version, "withdrawn", caller.client_id, action.fields)
+    return PublicationNow(id=str(action.id), edition=found["no"], state=WITHDRAWN, version=version)

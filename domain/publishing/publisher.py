@@ -1,0 +1,283 @@
+"""Publishes what was asked for: freezes the figures, has them protected by a process of its own, and stores the edition.
+
+Every server has one publisher. A publication is claimed for a while by whoever protects it; what is done of it is stored, so that another server
+goes on where one has ended. Each write says which holder it is of, and writes nothing once another one holds the publication.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+
+from domain.access.caller import Caller
+from domain.aggregates.aggregates import read_result
+from domain.aggregates.query import AggregateQuery
+from domain.assessment.publications import FAILED, PUBLISHED, note_publication_change
+from domain.declare.errors import Busy
+from domain.declare.scopes import Scope
+from domain.publishing.frozen import Frozen, NothingToPublish, freeze
+from domain.publishing.installed import is_installed
+from domain.publishing.messages import DecidedGroup, Outcome, Task
+from domain.publishing.rows import list_rows
+from domain.store.database import Connection, Database, transpose
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+LEASE_SECONDS, RENEW_SECONDS = 60, 15.0
+POLL_SECONDS = 5.0
+MAX_ATTEMPTS = 5
+"""How often a publication is begun before it fails: what kills its process would kill the next one too."""
+FROZEN = "frozen"
+FOLDER = Path(__file__).parents[2]
+"""Where the process finds the packages."""
+MAX_LINE = 256_000_000
+"""Bytes of one line of the process."""
+
+_READ = """
+SELECT p.window_no, w.id AS window_id, p.level, p.sizes_from, p.attainment_from, p.seed, p.attempts FROM publications p
+JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no WHERE p.tenant_id = $1 AND p.id = $2
+"""
+_PARTS = "SELECT part, body FROM publication_parts WHERE tenant_id = $1 AND publication_id = $2"
+_HOLD = "SELECT 1 FROM publications WHERE tenant_id = $1 AND id = $2 AND holder = $3 AND state = 'protecting' FOR UPDATE"
+_RENEW = """
+UPDATE publications SET leased_until = clock_timestamp() + make_interval(secs => $4)
+WHERE tenant_id = $1 AND id = $2 AND holder = $3 AND state = 'protecting' RETURNING 1
+"""
+_STORE = "INSERT INTO publication_parts (tenant_id, publication_id, part, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
+_FREEZE = """
+UPDATE publications SET frozen_at = now(), subjects = $3, left_out = $4, school_count = $5 WHERE tenant_id = $1 AND id = $2
+"""
+_COUNT = "UPDATE publications SET parts = $3, parts_done = $4 WHERE tenant_id = $1 AND id = $2"
+_ROWS = """
+INSERT INTO edition_rows (tenant_id, publication_id, school_id, year_group, dimension, category, pooled, figures)
+SELECT $1, $2, g.school, g.year, g.dimension, g.category, g.pooled::uuid[], g.figures::jsonb
+FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) AS g (school, year, dimension, category, pooled, figures)
+"""
+_CLEAR = "DELETE FROM publication_parts WHERE tenant_id = $1 AND publication_id = $2"
+_END = """
+UPDATE publications SET state = $3, problem = $4, populations = $5, hidden = $6, version = version + 1, leased_until = NULL,
+    published_at = CASE WHEN $3 = 'published' THEN clock_timestamp() END
+WHERE tenant_id = $1 AND id = $2 RETURNING version
+"""
+
+
+class _Lost(Exception):
+    """Another process holds the publication."""
+
+
+class _Failed(Exception):
+    """It cannot be published; `args` is the code of the reason."""
+
+
+@dataclass
+class Claim:
+    """A publication that this process protects for now, as the client that asked for it."""
+
+    tenant_id: UUID
+    id: UUID
+    client_id: UUID
+    holder: UUID
+    done: dict[str, DecidedGroup] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[UUID, UUID]:
+        return self.tenant_id, self.id
+
+
+class Publisher:
+    """`processes` is how many there may be at a time for one publication."""
+
+    def __init__(self, database: Database, processes: int = 2) -> None:
+        self._database, self._processes = database, processes
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that there is something to publish."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Publishes until it is cancelled."""
+        while is_installed():
+            try:
+                has_worked = await self.publish_next()
+            except Busy:
+                has_worked = False
+            except Exception as error:
+                log.warning("a publication was not made", kind=type(error).__name__)
+                has_worked = False
+            if has_worked:
+                continue
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._woken.wait()
+
+    async def publish_next(self) -> bool:
+        """Publishes what waits longest. Returns whether there was something. Raises Busy."""
+        holder = uuid4()
+        claimed = await self._database.run_transaction(
+            None,
+            lambda connection: connection.fetchrow(
+                "SELECT tenant_id, id, client_id FROM claim_publication($1, $2)", holder, LEASE_SECONDS
+            ),
+        )
+        if claimed is None:
+            return False
+        claim = Claim(claimed["tenant_id"], claimed["id"], claimed["client_id"], holder)
+        try:
+            await self._publish(claim)
+        except _Lost:
+            log.warning("another process makes the publication", publication=str(claim.id))
+        except (_Failed, NothingToPublish) as problem:
+            code = str(problem.args[0]) if problem.args else "nobody-eligible"
+            await self._transact(claim, lambda connection: _end(connection, claim, FAILED, code, None, None))
+            log.warning("publication failed", publication=str(claim.id), problem=code)
+        return True
+
+    async def _publish(self, claim: Claim) -> None:
+        row: Any = await self._transact(claim, lambda connection: connection.fetchrow(_READ, *claim.key))
+        if row["attempts"] > MAX_ATTEMPTS:
+            raise _Failed("publishing-failed")
+        stored = {
+            each["part"]: each["body"]
+            for each in await self._transact(claim, lambda connection: connection.fetch(_PARTS, *claim.key))
+        }
+        body = stored.pop(FROZEN, None)
+        frozen = await self._freeze(claim, row["window_id"]) if body is None else msgspec.json.decode(body, type=Frozen)
+        claim.done = {part: msgspec.json.decode(each, type=DecidedGroup) for part, each in stored.items()}
+        levels = row["level"], row["sizes_from"], row["attainment_from"]
+        decided = await self._protect(claim, Task(frozen, *levels, row["seed"], claim.done, self._processes))
+        rows = await asyncio.to_thread(lambda: list(list_rows(frozen, decided)))
+        with_pupils = [each for each in rows if each.has_pupils]
+        hidden = sum(each.figures is None for each in with_pupils)
+        columns = [
+            (
+                each.school_id,
+                each.year_group,
+                each.dimension,
+                each.category,
+                _write_array(each.pooled),
+                each.figures and each.figures.decode(),
+            )
+            for each in rows
+        ]
+
+        async def store(connection: Connection) -> None:
+            await connection.execute(_ROWS, *claim.key, *transpose(columns, 6))
+            await connection.execute(_CLEAR, *claim.key)
+            await connection.execute("SELECT bump_published($1, $2, $3)", *claim.key, claim.holder)
+            await _end(connection, claim, PUBLISHED, None, len(with_pupils), hidden)
+
+        await self._transact(claim, store)
+        log.info("published", publication=str(claim.id), rows=len(rows), hidden=hidden)
+
+    async def _freeze(self, claim: Claim, window_id: UUID) -> Frozen:
+        """Reads the figures as the client that asked for the publication. Raises _Failed where it may no longer read all of them."""
+        caller = Caller(claim.client_id, frozenset({Scope.AGGREGATES_INTERNAL.value}))
+        dimensions = "school", "subject", "yearGroup", "sex", "disadvantaged", "eal", "sen"
+        result = await read_result(self._database, caller, AggregateQuery(dimensions, window=str(window_id)))
+        frozen = await asyncio.to_thread(freeze, result)
+        schools = sum(len(group.schools) for group in frozen.groups)
+
+        async def store(connection: Connection) -> None:
+            if not await connection.fetchval("SELECT counts_all_schools($1)", claim.tenant_id):
+                raise _Failed("scope-missing")
+            await connection.execute(_STORE, *claim.key, FROZEN, msgspec.json.encode(frozen))
+            await connection.execute(_FREEZE, *claim.key, frozen.subjects, frozen.left_out, schools)
+
+        await self._transact(claim, store)
+        return frozen
+
+    async def _protect(self, claim: Claim, task: Task) -> list[DecidedGroup]:
+        """Has the process decide, and stores each part that it has done."""
+        environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "domain.publishing.process"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=FOLDER,
+            env=environment,
+            limit=MAX_LINE,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        reading = asyncio.create_task(self._read_outcomes(claim, process.stdout))
+        renewing = asyncio.create_task(self._renew(claim))
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                process.stdin.write(msgspec.json.encode(task))
+                await process.stdin.drain()
+            process.stdin.close()
+            await asyncio.wait({reading, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            if renewing.done():
+                await renewing
+            decided = await reading
+        finally:
+            for each in (reading, renewing):
+                each.cancel()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        if decided is None:
+            raise RuntimeError("the process ended before it had decided")
+        return decided
+
+    async def _read_outcomes(self, claim: Claim, lines: asyncio.StreamReader) -> list[DecidedGroup] | None:
+        number = 0
+        while line := await lines.readline():
+            outcome = msgspec.json.decode(line, type=Outcome)
+            if outcome.problem is not None:
+                raise _Failed(outcome.problem)
+            if outcome.decided is not None:
+                return outcome.decided
+            part = outcome.done
+            if outcome.parts is not None:
+                number = outcome.parts.number
+            elif part is not None:
+                claim.done[part.part] = part.decided
+
+            async def store(connection: Connection, part: Any = part, number: int = number) -> None:
+                if part is not None:
+                    await connection.execute(_STORE, *claim.key, part.part, msgspec.json.encode(part.decided))
+                await connection.execute(_COUNT, *claim.key, number, len(claim.done))
+
+            await self._transact(claim, store)
+        return None
+
+    async def _renew(self, claim: Claim) -> None:
+        """Holds the publication. Raises _Lost."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._transact(claim, lambda connection: connection.execute(_RENEW, *claim.key, claim.holder, LEASE_SECONDS))
+
+    async def _transact(self, claim: Claim, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs work as the client, as long as this process holds the publication. Raises _Lost."""
+
+        async def check_and_work(connection: Connection) -> T:
+            if await connection.fetchval(_HOLD, *claim.key, claim.holder) is None:
+                raise _Lost
+            return await work(connection)
+
+        return await self._database.run_transaction(claim.client_id, check_and_work, tenant=claim.tenant_id)
+
+
+async def _end(
+    connection: Connection, claim: Claim, state: str, problem: str | None, populations: int | None, hidden: int | None
+) -> None:
+    version = await connection.fetchval(_END, *claim.key, state, problem, populations, hidden)
+    await note_publication_change(connection, *claim.key, version, state, claim.client_id)
+
+
+def _write_array(ids: list[UUID]) -> str:
+    """An array as PostgreSQL writes one: unnest has no arrays of arrays."""
+    return "{" + ",".join(map(str, ids)) + "}"

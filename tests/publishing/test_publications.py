@@ -1,0 +1,187 @@
+"""A window is published, read and withdrawn over HTTP: what readers get are the rows of the edition, and nothing else."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+
+from api.app import build_app
+from api.settings import Settings
+from domain.clients.signing_keys import ensure_signing_key
+from domain.publishing.publisher import Publisher
+from domain.store.database import Database
+from tests.attack.generated_trusts import CODE, GeneratedTrust, generate_trust, load_trust
+from tests.attack.readings import Reader, list_questions
+from tests.attack.verdicts import judge
+from tests.fixtures.databases import Databases, Statements, open_counted
+from tests.fixtures.registration import authorise, register_client
+from tests.fixtures.settings import SECRET, WIDE
+from tests.fixtures.sizes import choose_size
+
+SCOPES = "publications:write,aggregates:read,aggregates:internal,windows:read,windows:write"
+
+
+@dataclass
+class Published:
+    """A trust with an edition, and its clients: who publishes, who reads the trust, and who reads one school of it."""
+
+    trust: GeneratedTrust
+    operator: Any
+    database: Database
+    http: httpx2.AsyncClient
+    manager: dict[str, str]
+    portal: dict[str, str]
+    one_school: dict[str, str]
+    live: dict[Any, list[dict[str, Any]]]
+    """What the manager read before, by question."""
+    publication: dict[str, Any]
+    app_url: str
+    ids: dict[str, str]
+
+    async def get(self, path: str, token: dict[str, str], **parameters: Any) -> httpx2.Response:
+        return await self.http.get(path, params=parameters, headers=token)
+
+    async def post(self, path: str, body: Any, token: dict[str, str] | None = None) -> httpx2.Response:
+        return await self.http.post(path, json=body, headers=self.manager if token is None else token)
+
+    @property
+    def window(self) -> str:
+        return str(self.trust.ids["window"])
+
+
+@pytest_asyncio.fixture(scope="module")
+async def published(module_databases: Databases) -> AsyncIterator[Published]:
+    operator = await asyncpg.connect(module_databases.operator_url)
+    await ensure_signing_key(operator, SECRET.encode())
+    database = await open_counted(Statements(), module_databases.app_url)
+    settings = Settings(module_databases.app_url, SECRET.encode(), "http://published", cache_mb=0, **WIDE)
+    transport = httpx2.ASGITransport(app=build_app(settings, database))
+    async with httpx2.AsyncClient(transport=transport, base_url=settings.base_url) as http:
+        trust = generate_trust(3, 3, ("5", "6"), 50)
+        await load_trust(operator, trust, 0)
+        grants = {
+            "manager": f"trust:5000={SCOPES}",
+            "portal": "trust:5000=aggregates:read",
+            "one school": f"school:{trust.urns[0]}=aggregates:read",
+            "windows alone": "trust:5000=windows:read,trusts:read",
+        }
+        credentials = {name: await register_client(operator, name, text) for name, text in grants.items()}
+        tokens = [await authorise(http, each) for each in credentials.values()]
+        ids = {name: each[0] for name, each in credentials.items()}
+        made = Published(trust, operator, database, http, *tokens[:3], {}, {}, module_databases.app_url, ids)
+        reader = Reader(http, made.manager, CODE)
+        made.live = {question: await reader.read_json(*question) for question in list(list_questions())[:: choose_size(4, 1)]}
+        answer = await made.post(f"/v1/windows/{made.window}/publish", {"kind": "provisional", "reason": "Governors meet"})
+        assert answer.status_code == 200, answer.text
+        assert await Publisher(database, processes=1).publish_next()
+        made.publication = (await made.get(f"/v1/publications/{answer.json()['id']}", made.manager)).json()
+        yield made
+    await database.close()
+    await operator.close()
+
+
+async def test_a_publication_says_what_it_is(published: Published) -> None:
+    found = published.publication
+    assert (found["state"], found["problem"], found["edition"], found["kind"]) == ("published", None, 1, "provisional")
+    assert (found["subjects"], found["leftOut"]) == (["reading", "writing", "maths", "rwm"], [])
+    assert found["partsDone"] == found["parts"]
+    assert 0 < found["hidden"] < found["populations"]
+
+
+async def test_what_is_shown_is_what_the_internal_reader_saw(published: Published) -> None:
+    """Through both interfaces and CSV; a row of the trust pools the schools whose own total is shown."""
+    reader, shown, hidden = Reader(published.http, published.portal, CODE), 0, 0
+    for number, (question, live) in enumerate(published.live.items()):
+        rows = await reader.read_json(*question)
+        if number % choose_size(3, 1) == 0:
+            assert rows == await reader.read_csv(*question)
+            assert rows == await reader.read_graphql(*question)
+        by_key = {
+            tuple(row[name] for name in ("schoolUrn", "subject", "yearGroup", "sex", "disadvantaged", "eal", "sen")): row
+            for row in live
+        }
+        for row in rows:
+            if row["status"] == "c":
+                hidden += 1
+                continue
+            shown += 1
+            same = by_key[tuple(row[name] for name in ("schoolUrn", "subject", "yearGroup", "sex", "disadvantaged", "eal", "sen"))]
+            if row["schools"] == same["schools"]:
+                names = [name for name in row if name != "average" or row["average"] is not None]
+                assert {name: row[name] for name in names} == {name: same[name] for name in names}
+    assert shown > 30
+    assert hidden > 20
+
+
+async def test_nobody_finds_an_unsafe_group(published: Published) -> None:
+    """The attacker, who reads HTTP alone: a row of the trust pools the schools whose own total of the same years is shown."""
+    readings = await Reader(published.http, published.portal, CODE).read_all()
+    shown = defaultdict(set)
+    for reading in readings:
+        if reading.school is not None and reading.dimension is None and reading.status != "c":
+            shown[reading.year].add(reading.school)
+    readings = [each._replace(pooled=frozenset(shown[each.year])) if each.school is None else each for each in readings]
+    found = judge(published.trust, readings)
+    assert (found.exact_sizes, found.narrow_sizes, found.exact_counts) == ([], [], [])
+    assert found.sizes > 5
+
+
+async def test_a_reader_of_one_school_gets_its_rows(published: Published) -> None:
+    question = {"window": CODE, "groupBy": "subject,sex", "first": 1000}
+    rows = (await published.get("/v1/aggregates", published.one_school, **question)).json()["data"]
+    of_school = (await published.get("/v1/aggregates", published.portal, **question | {"school": published.trust.urns[0]})).json()[
+        "data"
+    ]
+    assert len(rows) == 8
+    assert [row | {"schoolId": None, "schoolUrn": None, "schoolName": None} for row in of_school] == rows
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        ({"groupBy": "sex,sen"}, "grouping-not-published"),
+        ({"groupBy": "sex", "crosswalksOn": "2026-01-01"}, "grouping-not-published"),
+        ({"groupBy": "sex", "subject": "science"}, "subject-not-published"),
+        ({"groupBy": "sex", "school": ["URN 0", "URN 1"]}, "sum-not-published"),
+        ({"groupBy": "sex", "trust": "5001"}, "trust-not-found"),
+    ],
+)
+async def test_what_no_edition_has_is_refused(published: Published, question: dict[str, Any], code: str) -> None:
+    """Nothing is calculated for a reader: neither another grouping nor a sum of two schools."""
+    named = {"subject": "reading", "window": CODE} | question
+    if "school" in named:
+        named["school"] = published.trust.urns[:2]
+    answer = await published.get("/v1/aggregates", published.portal, **named)
+    assert answer.status_code == 422, answer.text
+    assert [issue["code"] for issue in answer.json()["issues"]] == [code]
+
+
+async def test_a_window_has_one_edition_for_now(published: Published) -> None:
+    answer = await published.post(f"/v1/windows/{published.window}/publish", {"kind": "provisional"})
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "edition-exists")
+    for token in (published.portal, published.one_school):
+        refused = await published.post(f"/v1/windows/{published.window}/publish", {"kind": "provisional"}, token)
+        assert refused.status_code == 403
+
+
+async def test_the_database_shows_rows_to_whoever_reaches_what_they_pool(published: Published) -> None:
+    """Also where no statement asks who is calling: a row of the trust only to whoever reaches all its schools."""
+    app = await asyncpg.connect(published.app_url)
+    numbers = {}
+    for name in ("manager", "portal", "one school", "windows alone"):
+        await app.execute("SELECT set_config('markonce.caller', $1, false)", published.ids[name])
+        numbers[name] = (
+            await app.fetchval("SELECT count(*) FROM edition_rows"),
+            await app.fetchval("SELECT count(DISTINCT school_id) FROM edition_rows"),
+        )
+        assert await app.fetchval("SELECT count(*) FROM publication_parts") == 0
+    await app.close()
+    assert numbers["manager"] == numbers["portal"]
+    assert numbers["portal"][1] == 4
+    assert numbers["one school"][1] == 1
+    assert numbers["windows alone"] == (0, 0)
