@@ -40,7 +40,7 @@ GRANTS = {
     ],
     MANAGER: [
         f"{_TRUST}{_REGISTER}schools:write,pupils:read,groups:read,windows:read,windows:write,schemes:read,schemes:write,judgements:read,aggregates:read,aggregates:internal,"
-        "collections:read,collections:write,clients:write,grants:write"
+        "collections:read,collections:write,publications:write,clients:write,grants:write"
     ],
     "partner-app": [
         f"{_TRUST}{_REGISTER}pupils:read,pupils:name,groups:read,windows:read,schemes:read,judgements:read,judgements:write,targets:read"
