@@ -30,6 +30,7 @@ from api.settings import URLS, Settings, SettingsError, find_url_problems, read_
 from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
 from domain.declare.scopes import OF_INSTALLATION, Scope
+from domain.publishing.installed import is_installed
 from domain.store.backup import restore_backup, write_backup
 from domain.store.ledger_reapply import begin_ledger
 from domain.store.role_names import (
@@ -237,6 +238,8 @@ def _print_what_is_left(names: RoleNames, secret: bytes) -> None:
         f"Register clients: {program} client create NAME --grant TARGET=SCOPES.",
         f"Serve: {program} serve.",
     ]
+    if not is_installed():
+        left.append("To publish results, which portals then read: install requirements-publish.lock (markonce[publish]).")
     console.print("The schema, the signing key and the operator's client are there. Left to do:")
     for line in left:
         console.print(f"  {escape(line)}", soft_wrap=True)

@@ -77,7 +77,7 @@ WITH covered AS (
     GROUP BY s.id
 ), publishing AS (
     SELECT a.tenant_id FROM covered a GROUP BY a.tenant_id HAVING NOT bool_and(a.internal) AND EXISTS (
-        SELECT 1 FROM publications p WHERE p.tenant_id = a.tenant_id AND p.state IN ('published', 'withdrawn'))
+        SELECT 1 FROM publications p WHERE p.tenant_id = a.tenant_id AND p.state IN ('published', 'withdrawn') OFFSET 0)
 )
 SELECT json_build_object(
     'tenants', (SELECT json_agg(DISTINCT a.tenant_id) FROM covered a),
@@ -102,7 +102,7 @@ SELECT COALESCE(json_agg(json_build_object(
 FROM edition_rows e WHERE c.s IS NOT NULL AND e.tenant_id = ANY ($2::uuid[]) AND e.publication_id = ANY ($3::uuid[]) AND e.dimension = $4
     AND (e.year_group <> '') = $5 AND e.school_id = ANY ($6::uuid[]) OFFSET 0
 """
-_COVERED_SQL, _ROWS_SQL = set_caller_first(_COVERED), set_caller_first(_ROWS)
+_COVERED_SQL, ROWS_SQL = set_caller_first(_COVERED), set_caller_first(_ROWS)
 _DIVIDING = Categories._fields
 
 
@@ -137,7 +137,7 @@ async def read_rows(database: Database, caller: Caller, query: AggregateQuery, c
     dimension = next((name for name in query.group_by if name in _DIVIDING), "")
     tenants = sorted({UUID(school.tenant_id) for school in covered.schools})
     arguments = caller.client_id, tenants, publications, dimension, "yearGroup" in query.group_by, schools
-    row: Any = await database.read(_ROWS_SQL, *arguments, name="read editions")
+    row: Any = await database.read(ROWS_SQL, *arguments, name="read editions")
     rows = msgspec.json.decode(row["text"], type=list[EditionRow])
     if not rows and not by_school and publications:
         raise make_invalid([_make_sum_issue("groupBy")])

@@ -12,6 +12,8 @@ import asyncpg
 import httpx2
 
 from domain import COMMANDS, RESOURCES
+from domain.aggregates import editions
+from domain.publishing import publisher
 from domain.roster.record_pupils import planned_stays
 from domain.store.embedded import SUPERUSER
 from tests.fixtures.both_roles import BothRoles
@@ -86,7 +88,9 @@ async def test_every_scan_of_what_a_tenant_owns_is_bound_to_a_tenant(both_roles:
     await _write_everything(both_roles, http)
     of_a_day = [text for text in vars(planned_stays).values() if isinstance(text, str) and " planned_" in text and "$1" in text]
     assert len(of_a_day) > 5
-    ran = sorted({*both_roles.statements.seen, *of_a_day})
+    of_editions = [text for text in vars(publisher).values() if isinstance(text, str) and "$1" in text]
+    assert len(of_editions) > 5
+    ran = sorted({*both_roles.statements.seen, *of_a_day, *of_editions, editions.ROWS_SQL})
     loose: list[tuple[str, str]] = []
     scanned: set[str] = set()
     url = both_roles.two_trusts.databases.cluster.url(both_roles.two_trusts.databases.name, SUPERUSER)
