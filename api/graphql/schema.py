@@ -38,10 +38,6 @@ from api.graphql.types import (
 )
 from domain import COMMANDS, RESOURCES
 from domain.aggregates import transition_query
-<<<<<<< HEAD
-from domain.aggregates.aggregate_rows import AggregateBasis, AggregateRow, Coverage, ExcludedSchool
-from domain.aggregates.query import AS_OF, CROSSWALKS_ON, DIMENSIONS, GROUP_BY, VIEWS
-=======
 from domain.aggregates.aggregate_rows import (
     AggregateBasis,
     AggregateEdition,
@@ -50,8 +46,7 @@ from domain.aggregates.aggregate_rows import (
     ExcludedSchool,
     UnpublishedWindow,
 )
-from domain.aggregates.query import CROSSWALKS_ON, DIMENSIONS, VIEWS
->>>>>>> 5d81366 (A window is published: its figures are frozen, protected as one whole and read as an edition)
+from domain.aggregates.query import AS_OF, CROSSWALKS_ON, DIMENSIONS, GROUP_BY, VIEWS
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me

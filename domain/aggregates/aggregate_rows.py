@@ -132,18 +132,14 @@ class AggregateScale(Output, kw_only=True):
 
 
 class AggregateBasis(Output, kw_only=True):
-<<<<<<< HEAD
-    """What the figures rest on: the judgements as they are now or as they stood on a day, and the scales and crosswalks of a day."""
-
-    judgements: Annotated[Literal["current", "as-of"], describe("current, or as-of: as they stood on the day of `asOf`.")]
-    as_of: Annotated[str | None, describe("The day as of which judgements are counted; null for those of now.")] = None
-=======
-    """What the figures rest on: the judgements as they are now, or as editions have them, and the scales and crosswalks of a day."""
+    """What the figures rest on: the judgements as they are now, as they stood on a day or as editions have them, and the scales and crosswalks
+    of a day."""
 
     judgements: Annotated[
-        Literal["current", "published"], describe("current: the judgements as they are now; published: as the editions have them.")
+        Literal["current", "as-of", "published"],
+        describe("current; as-of: as they stood on the day of `asOf`; or published: as the editions have them."),
     ]
->>>>>>> 5d81366 (A window is published: its figures are frozen, protected as one whole and read as an edition)
+    as_of: Annotated[str | None, describe("The day as of which judgements are counted; null for those of now.")] = None
     crosswalks_on: Annotated[str, describe("The day whose scales and crosswalks place the grades.")]
     scale: Annotated[
         AggregateScale | None,

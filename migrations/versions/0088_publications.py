@@ -2,7 +2,7 @@
 
 from migrations.steps import protect_table, run_each
 
-revision, down_revision, branch_labels, depends_on = "0087", "0086", None, None
+revision, down_revision, branch_labels, depends_on = "0088", "0087", None, None
 
 NIL = "'00000000-0000-0000-0000-000000000000'"
 CALLER = "NULLIF(current_setting('markonce.caller', true), '')::uuid"
