@@ -26,7 +26,7 @@ def make_stored_groups(
         for subject in window.subjects or ():
             if query.subject not in (None, subject) or (row.figures is not None and subject not in row.figures):
                 continue
-            key = GroupKey(school.id if school else None, subject, window.code, year, row.year_group or None)
+            key = GroupKey(school.id if school else None, subject, window.code, year, row.year_group or None, None)
             facts = GroupFacts(
                 row.schools, False, 0, numbers.get((window.tenant_id, subject), 0), window.census_on, window.tenant_id
             )
