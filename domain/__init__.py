@@ -22,7 +22,7 @@ from domain.assessment.collections import COLLECTIONS
 from domain.assessment.common_scales import COMMON_SCALES, CROSSWALK_GRADES, CROSSWALKS
 from domain.assessment.conjunctions import CONJUNCTION_PARTS
 from domain.assessment.create_scale import create_common_scale, create_crosswalk
-from domain.assessment.create_scheme import create_scheme, create_scheme_version, retire_scheme
+from domain.assessment.create_scheme import create_scheme, create_scheme_version, restore_scheme, retire_scheme
 from domain.assessment.create_window import create_window
 from domain.assessment.declare_progress import declare_scheme_progress, withdraw_scheme_progress
 from domain.assessment.discount_pupil import create_window_discount, withdraw_discount
@@ -161,6 +161,7 @@ COMMANDS = {
         create_scheme,
         create_scheme_version,
         retire_scheme,
+        restore_scheme,
         declare_scheme_progress,
         withdraw_scheme_progress,
         create_common_scale,

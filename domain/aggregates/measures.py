@@ -8,7 +8,7 @@ Cells have the judgements of now, of whole schools. As of a day, or by class, `c
 schools where the caller holds aggregates:internal, and what it returns takes the place of the cells.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -65,9 +65,10 @@ KNOWN_BEFORE = bindparam("known_before", type_=DateTime(timezone=True))
 class Counted:
     """Where the counts of pupils are: in the tables of cells and totals, or in rows that are counted for the query.
 
-    `known_before` and `by_class` are the arguments of the functions of the database that count.
+    `name` tells its relations in a statement from those of others; `known_before` and `by_class` are the arguments of the functions of the database that count.
     """
 
+    name: str
     cells: FromClause
     discounted_cells: FromClause
     totals: FromClause
@@ -98,12 +99,12 @@ class Counted:
         of_all, of_discounted = (select(made).where(made.c.apart == apart) for apart in (false(), true()))
         as_cells = of_all.cte(f"{name}_counted")
         return cls(
-            as_cells, of_discounted.cte(f"{name}_discounted"), _sum_cells(as_cells, f"{name}_summed"), known_before, by_class
+            name, as_cells, of_discounted.cte(f"{name}_discounted"), _sum_cells(as_cells, f"{name}_summed"), known_before, by_class
         )
 
 
 _NOW = cast(null(), DateTime(timezone=True))
-IN_TABLES = Counted(cells, discounted_cells, totals, _NOW, false())
+IN_TABLES = Counted("cells", cells, discounted_cells, totals, _NOW, false())
 """The counts of now, of whole schools."""
 
 
@@ -135,7 +136,7 @@ class Sources:
     """The schools and windows that count, and how their grades are placed.
 
     `scaled` are the tenants that have a common scale in force, `places` the places of their grades, and `placed_versions` the versions
-    of schemes of which any grade has one.
+    of schemes of which any grade has one. `combined` are the outcomes of conjunctions.
     """
 
     counted: CTE
@@ -144,6 +145,7 @@ class Sources:
     places: CTE
     placed_versions: CTE
     counts: Counted
+    combined: CTE
 
     @classmethod
     def of(cls, reached: CTE, counted: CTE, counts: Counted) -> "Sources":
@@ -185,7 +187,13 @@ class Sources:
             .cte("placed_versions")
             .prefix_with("MATERIALIZED")
         )
-        return cls(counted, Unplaced.of(reached, counted), scaled, places, placed_versions, counts)
+        return cls(
+            counted, Unplaced.of(reached, counted), scaled, places, placed_versions, counts, _combine(counted, scaled, counts)
+        )
+
+    def with_counts(self, counts: Counted) -> "Sources":
+        """Returns the same with other counts of pupils."""
+        return replace(self, counts=counts, combined=_combine(self.counted, self.scaled, counts))
 
     def has_scale(self, tenant_id: ColumnElement[Any]) -> ColumnElement[bool]:
         return tenant_id.in_(select(self.scaled.c.tenant_id))
@@ -247,38 +255,34 @@ def _select_placed_cells(
 
 def _select_conjunctions(sources: Sources, template: AggregateTemplate) -> Select[Any]:
     """Tuples of conjunctions: of tenants with a scale all of them, of others those that they have declared themselves."""
-    c = sources.counted.c
-    declares = exists().where(conjunction_parts.c.tenant_id == c.tenant_id)
-    has_scale = sources.has_scale(c.tenant_id)
-    which = _list_tenants(sources.counted, c.has_opened, or_(has_scale, declares)).add_columns(has_scale.label("is_scaled"))
-    tenants = which.subquery("combining")
-    flags = ("eligible", "valid", "expected_of", "expected", "higher_of", "higher", "judged")
-    columns = [
-        column("window_no", SmallInteger),
-        column("school_id", Uuid),
-        column("subject_no", SmallInteger),
-        column("apart", Boolean),
-    ]
-    columns += [*(column(name, Text) for name in (*_CATEGORIES, "class_code")), column("class_id", Uuid), column("n", Integer)]
-    columns += [column(name, Boolean) for name in flags]
-    t = tenants.c
-    found = (
-        func.measure_counted_conjunctions(
-            t.tenant_id, t.windows, t.schools, PLACES_ON, ~t.is_scaled, sources.counts.known_before, sources.counts.by_class
-        )
-        .table_valued(*columns)
-        .lateral("combined")
-    )
-    m = found.c
-    of_school = (c.tenant_id == t.tenant_id) & (c.no == m.window_no) & (c.id == m.school_id)
-    rows = (
-        select(*_list_keys(c), m.subject_no)
-        .select_from(tenants.join(found, true()).join(sources.counted, of_school))
-        .where(c.has_opened)
-    )
+    c, m = sources.counted.c, sources.combined.c
+    of_school = (c.tenant_id == m.tenant_id) & (c.no == m.window_no) & (c.id == m.school_id)
+    rows = select(*_list_keys(c), m.subject_no).join_from(sources.counted, sources.combined, of_school).where(c.has_opened)
     counts: list[ColumnElement[Any]] = [case((m[name], m.n), else_=_ZERO) for name in ("eligible", "valid", "expected", "higher")]
     counts += [_ZERO, *(case((m[name], m.n), else_=_ZERO) for name in ("expected_of", "higher_of")), _ZERO]
     return _add_measures(_add_categories(rows, template, m), counts, m.judged, cast(null(), SmallInteger), m.apart)
+
+
+def _combine(counted: CTE, scaled: CTE, counts: Counted) -> CTE:
+    """The tuples of conjunctions with their outcomes. They are computed once, whatever joins them."""
+    c = counted.c
+    declares = exists().where(conjunction_parts.c.tenant_id == c.tenant_id)
+    has_scale = c.tenant_id.in_(select(scaled.c.tenant_id))
+    which = _list_tenants(counted, c.has_opened, or_(has_scale, declares)).add_columns(has_scale.label("is_scaled"))
+    tenants = which.subquery(f"combining_{counts.name}")
+    flags = ("eligible", "valid", "expected_of", "expected", "higher_of", "higher", "judged", "apart")
+    types: dict[Any, Any] = dict.fromkeys(("window_no", "subject_no"), SmallInteger) | dict.fromkeys(flags, Boolean)
+    types |= dict.fromkeys((*_CATEGORIES, "class_code"), Text) | dict.fromkeys(("school_id", "class_id"), Uuid) | {"n": Integer}
+    t = tenants.c
+    found = (
+        func.measure_counted_conjunctions(
+            t.tenant_id, t.windows, t.schools, PLACES_ON, ~t.is_scaled, counts.known_before, counts.by_class
+        )
+        .table_valued(*(column(name, type_) for name, type_ in types.items()))
+        .lateral(f"of_{counts.name}_combined")
+    )
+    combined = select(t.tenant_id, *found.c).select_from(tenants.join(found, true()))
+    return combined.cte(f"combined_{counts.name}").prefix_with("MATERIALIZED")
 
 
 def _add_measures(

@@ -7,7 +7,6 @@ year, since the same code may recur in another year.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -80,7 +79,7 @@ def _compile(template: AggregateTemplate) -> Statement:
     if not (template.from_totals and template.by_school):
         whole = template.by_school_alone
         if template.by_class:  # whose rows count a pupil of two classes twice
-            sources = replace(sources, counts=Counted.for_query(counted, whole) if whole.as_of else IN_TABLES)
+            sources = sources.with_counts(Counted.for_query(counted, whole) if whole.as_of else IN_TABLES)
         by_school = select_measures(sources, whole, "by_school")
     tenant_ids, s = select(reached.c.tenant_id), subjects.c
     is_window_there = exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window())

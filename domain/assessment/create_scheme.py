@@ -146,7 +146,7 @@ class SchemeRetirement(Input, kw_only=True):
 
 
 class RetiredScheme(Output, kw_only=True):
-    """A scheme that is retired."""
+    """A scheme, and whether it is retired."""
 
     id: str
     code: str
@@ -245,14 +245,26 @@ WHERE s.id = $2 AND {reaches_sql("$1", "s.tenant_id", "COALESCE(s.school_id, s.t
 @command(scope=Scope.SCHEMES_WRITE, fails=(NotFound, Conflict))
 async def retire_scheme(connection: Connection, caller: Caller, action: Action[SchemeRetirement]) -> RetiredScheme:
     """Retire a scheme: no new window may collect it. What was judged in it stays, and windows go on as they are."""
-    scheme = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.SCHEMES_WRITE.value)
+    return await _set_retired(connection, caller, action.id, retired=True)
+
+
+@command(scope=Scope.SCHEMES_WRITE, fails=(NotFound, Conflict))
+async def restore_scheme(connection: Connection, caller: Caller, action: Action[SchemeRetirement]) -> RetiredScheme:
+    """Bring a retired scheme back: new windows may collect it again, in its newest version."""
+    return await _set_retired(connection, caller, action.id, retired=False)
+
+
+async def _set_retired(connection: Connection, caller: Caller, scheme_id: UUID | None, *, retired: bool) -> RetiredScheme:
+    scheme = await connection.fetchrow(_FIND, caller.client_id, scheme_id, Scope.SCHEMES_WRITE.value)
     if scheme is None:
         raise NotFound()
     if scheme["derived"] or scheme["template"] is not None:
-        message = "A statutory scheme cannot be retired."
+        message = "A statutory scheme is never retired."
         raise Conflict(message, code="code-protected", issues=(Issue("", "code-protected", message),))
-    await connection.execute("UPDATE schemes SET retired = true WHERE tenant_id = $1 AND id = $2", scheme["tenant_id"], action.id)
-    return RetiredScheme(id=str(action.id), code=scheme["code"], retired=True)
+    await connection.execute(
+        "UPDATE schemes SET retired = $3 WHERE tenant_id = $1 AND id = $2", scheme["tenant_id"], scheme_id, retired
+    )
+    return RetiredScheme(id=str(scheme_id), code=scheme["code"], retired=retired)
 
 
 @command(scope=Scope.SCHEMES_WRITE, fails=(Invalid, NotFound))

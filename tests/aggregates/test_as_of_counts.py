@@ -19,7 +19,7 @@ from tests.fixtures.small_trust import TRUST, URNS, Trust, asked, batch, entry, 
 
 OWN = {"trust": {"groupUid": TRUST}}
 DAY, LATER = datetime(2026, 10, 20, 9, tzinfo=UTC), datetime(2026, 11, 20, 9, tzinfo=UTC)
-BEFORE, ARRIVED, CORRECTED = "2026-10-26", "2026-10-25T09:00:00Z", "2026-11-05T09:00:00Z"
+BEFORE, ARRIVED, CORRECTED = "2026-10-25", "2026-10-25T23:30:00Z", "2026-11-05T00:00:00Z"
 TERM = {"academicYear": "2026-27", "censusOn": "2026-10-01", "opensAt": "2027-01-05T08:00:00Z"}
 CODE, AUTUMN = "2026-27/Autumn", "2026-27/Other"
 SUBJECTS, PUPILS = ("reading", "writing", "maths"), 14

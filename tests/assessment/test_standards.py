@@ -270,8 +270,13 @@ async def test_a_school_inside_a_trust_has_a_scheme_of_its_own(small_trust: Trus
     assert (await vendor.get(f"/v1/schemes/{copy['id']}")).json()["retired"] is True
     late = window("late", collects=[{"subject": "reading", "scheme": "copy"}], **TERM)
     assert issues(await sent(vendor, "/v1/windows", late, 422))["/collects/0/scheme"] == "scheme-unknown"
+    await sent(elm, f"/v1/schemes/{copy['id']}/restore", {}, 404)
+    assert await sent(vendor, f"/v1/schemes/{copy['id']}/restore", {}) == {"id": copy["id"], "code": "copy", "retired": False}
+    assert (await vendor.get(f"/v1/schemes/{copy['id']}")).json()["retired"] is False
+    assert (await sent(vendor, "/v1/windows?dryRun=true", late))["code"] == "late"
     statutory = (await vendor.get("/v1/schemes?code=ks2-writing-ta&fields=id")).json()["data"][0]["id"]
-    assert (await sent(vendor, f"/v1/schemes/{statutory}/retire", {}, 409))["type"].endswith("/code-protected")
+    for verb in ("retire", "restore"):
+        assert (await sent(vendor, f"/v1/schemes/{statutory}/{verb}", {}, 409))["type"].endswith("/code-protected")
 
 
 def window_of_elm(schools: Any) -> dict[str, Any]:

@@ -90,7 +90,9 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             **dict.fromkeys(("update_group", "delete_group"), made_group),
             **{f"{verb}_{noun}": id_ for verb in ("update", "retire") for noun, id_ in (("subject", subject), ("aspect", aspect))},
             "create_scheme_version": scheme["id"],
-            **dict.fromkeys(("retire_scheme", "declare_scheme_progress", "withdraw_scheme_progress"), scheme["id"]),
+            **dict.fromkeys(
+                ("retire_scheme", "restore_scheme", "declare_scheme_progress", "withdraw_scheme_progress"), scheme["id"]
+            ),
             "sign_common_scale": scale_id,
             "sign_crosswalk": crosswalk_id,
             **dict.fromkeys(("open_window", "update_window", "delete_window", "repin_window"), planned),
@@ -574,6 +576,7 @@ WITHOUT = {
         "retire_subject",
         "retire_aspect",
         "retire_scheme",
+        "restore_scheme",
         "declare_scheme_progress",
         "withdraw_scheme_progress",
     ),
