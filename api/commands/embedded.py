@@ -42,6 +42,8 @@ def replace_embedded_urls(command: str) -> Iterator[Callable[[], bool]]:
         faults.append("--print-roles and --admin-url are for a PostgreSQL of your own: an embedded database makes its own roles")
     fail_with_faults(faults)
     folder = Path(folders.pop()).expanduser().absolute()
+    if command not in ("init", "restore") and not folder.is_dir():
+        fail(f"There is no embedded database in {escape(str(folder))}: `init` makes one.")
     stop_as_by_interrupt()  # so that the server is stopped
     try:
         with run_embedded(folder, is_shared=command != "serve") as urls:

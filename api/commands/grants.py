@@ -1,6 +1,7 @@
 """The commands about grants: python -m api grant."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Annotated, Any, get_args
 from uuid import UUID
@@ -11,6 +12,7 @@ from rich.markup import escape
 from api.commands.console import console, fail, format_count, run_as_operator
 from domain.clients import clients, grants
 from domain.clients.access_history import Change, list_grant_changes
+from domain.declare.errors import NotFound
 from domain.declare.ids import parse_id
 from domain.support.clock import ENGLAND, find_end
 
@@ -139,7 +141,11 @@ def list_all(
 def show_history(grant: GrantId) -> None:
     """Show who gave, narrowed, extended, ended and confirmed a grant, and when."""
 
-    for change in run_as_operator(lambda connection: list_grant_changes(connection, _read_id(grant))):
+    async def work(connection: Any) -> list[Change]:
+        with _naming(grant) as grant_id:
+            return await list_grant_changes(connection, grant_id)
+
+    for change in run_as_operator(work):
         console.print(describe_change(change), soft_wrap=True)
 
 
@@ -157,7 +163,8 @@ def narrow(
         kept, wrong = grants.read_scopes(scopes or "")
         if wrong:
             raise ValueError("; ".join(wrong))
-        return await grants.narrow_grant(connection, _read_id(grant), None if scopes is None else kept, read_expiry(expires))
+        with _naming(grant) as grant_id:
+            return await grants.narrow_grant(connection, grant_id, None if scopes is None else kept, read_expiry(expires))
 
     unconfirmed = run_as_operator(work)
     console.print("The grant is narrowed.")
@@ -175,7 +182,8 @@ def extend(
         fail("Say when it --expires, or --never.")
 
     async def work(connection: Any) -> None:
-        await grants.extend_grant(connection, _read_id(grant), read_expiry(expires))
+        with _naming(grant) as grant_id:
+            await grants.extend_grant(connection, grant_id, read_expiry(expires))
 
     run_as_operator(work)
     console.print("The grant is extended.")
@@ -186,7 +194,8 @@ def end(grant: GrantId) -> None:
     """End one grant, at once, also for tokens that are out. The client's other grants stay."""
 
     async def work(connection: Any) -> Sequence[UUID]:
-        return await grants.revoke_grant(connection, _read_id(grant))
+        with _naming(grant) as grant_id:
+            return await grants.revoke_grant(connection, grant_id)
 
     unconfirmed = run_as_operator(work)
     console.print("The grant has ended.")
@@ -198,7 +207,8 @@ def confirm(grant: GrantId) -> None:
     """Keep a grant whose giver has ended. It expires when it was approved to."""
 
     async def work(connection: Any) -> None:
-        await grants.confirm_grant(connection, _read_id(grant))
+        with _naming(grant) as grant_id:
+            await grants.confirm_grant(connection, grant_id)
 
     run_as_operator(work)
     console.print("The grant is confirmed.")
@@ -214,8 +224,13 @@ def describe_change(change: Change) -> str:
     return f"{line}  {','.join(change.scopes)}  {end}"
 
 
-def _read_id(text: str) -> UUID:
-    return parse_id(text) or fail(f"{escape(text)} is no id of a grant. `grant list` shows them.")
+@contextmanager
+def _naming(text: str) -> Iterator[UUID]:
+    """Yields the id of a grant. Exits with an error where it is none, and raises ValueError where the block finds no such grant."""
+    try:
+        yield parse_id(text) or fail(f"{escape(text)} is no id of a grant. `grant list` shows them.")
+    except NotFound:
+        raise ValueError(f"There is no grant {text}. `grant list` shows them.") from None
 
 
 def print_unconfirmed(grant_ids: Sequence[UUID]) -> None:

@@ -57,6 +57,8 @@ class Ledger:
         while it was written has been removed. Raises DatabaseError."""
         if self.path.suffix != SUFFIX or not self.path.stem:
             raise DatabaseError(f"MARKONCE_LEDGER is a file whose name ends with {SUFFIX}.")
+        if not self.path.is_absolute():  # a command in another folder would write into another file, which no restore reads
+            raise DatabaseError("MARKONCE_LEDGER is the whole path of a file, such as /var/lib/markonce-ledger/server-1.ledger.")
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.close(descriptor)

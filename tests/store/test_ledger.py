@@ -107,6 +107,9 @@ def test_another_secret_another_file_and_a_missing_one_are_errors(tmp_path: Path
         read(ledger)
     with pytest.raises(DatabaseError, match=r"name ends with \.ledger"):
         Ledger(tmp_path / "notes.txt", KEY).prepare()
+    with pytest.raises(DatabaseError, match="the whole path of a file"):
+        Ledger(Path("here.ledger"), KEY).prepare()
+    assert not Path("here.ledger").exists()
     ledger.path.unlink()
     with pytest.raises(OSError, match="No such file"):  # a disk that is no longer mounted must not become a new, empty ledger
         ledger.append([entry(3)])

@@ -114,6 +114,8 @@ def test_one_grant_is_added_narrowed_extended_and_ended(cli: Cli) -> None:
     assert "school:125121" in cli("grant", "list", client)
     assert "Add a new one" in cli("grant", "extend", grant, "--never", fails=True)
     assert "no id of a grant" in cli("grant", "end", "one by one", fails=True)
+    for arguments in (["end"], ["history"], ["narrow", "--scopes", "pupils:read"], ["extend", "--never"], ["confirm"]):
+        assert f"There is no grant {client}." in cli("grant", *arguments, client, fails=True)
     told = [line.split("  ")[1:] for line in cli("grant", "history", grant).splitlines()]
     both, end = "pupils:read,judgements:read", "until 2099-08-31 13:00"
     by = "by the command line"

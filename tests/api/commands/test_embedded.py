@@ -49,6 +49,8 @@ def test_settings_that_do_not_fit_are_named_and_help_starts_nothing(folder: Path
         code, said = run(folder, "init", *arguments)
         assert (code, "an embedded database makes its own roles" in said) == (1, True), said
     assert run(folder, "serve", "--help")[0] == 0
+    code, said = run(folder, "client", "list")
+    assert (code, "There is no embedded database in" in said) == (1, True), said
     assert not (folder / "db").exists()
 
 
