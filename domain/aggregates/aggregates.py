@@ -116,7 +116,9 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
         named = await read_result(database, caller, replace(query, group_by=("subject", "window")))
         _resolve_schools(query, named)
         rows = await read_rows(database, caller, query, covered)
-        return await to_thread(_make_edition_page, query, named, covered, rows, after, encrypt_position)
+        elsewhere = replace(query, school=tuple(covered.others), crosswalks_on=clock.read_today())
+        live = (elsewhere, await read_result(database, caller, elsewhere)) if covered.others else None
+        return await to_thread(_make_edition_page, query, named, covered, rows, live, after, encrypt_position)
     query = replace(query, crosswalks_on=query.crosswalks_on or query.as_of or clock.read_today())
     result = await read_result(database, caller, query)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
@@ -190,6 +192,20 @@ async def read_result(database: Database, caller: Caller, query: AggregateQuery)
 def _make_page(
     query: AggregateQuery, result: AggregateResult, after: tuple[str | None, ...] | None, encrypt_position: Callable[[bytes], str]
 ) -> AggregatePage:
+    groups, excluded = _list_live_groups(query, result)
+    of_page, info, cursors = _cut_page(groups, query, after, encrypt_position)
+    rows = [make_row(group, with_reason=query.view == "public") for group in of_page]
+    coverage = Coverage(schools=len(result.schools), contributing=len(result.schools) - len(excluded))
+    page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage, basis=_describe_basis(query, result))
+    vars(page)["cursors"] = cursors
+    vars(page)["groups"] = _find_groups(
+        query, rows, [school.id for school in result.schools], {each.school_id for each in excluded}
+    )
+    return page
+
+
+def _list_live_groups(query: AggregateQuery, result: AggregateResult) -> tuple[list[PupilGroup], list[ExcludedSchool]]:
+    """Returns the groups that a question is about, hidden where they must be, and the excluded schools."""
     schools = _resolve_schools(query, result)
     by_school = "school" in query.group_by or bool(query.school)
     dimensions = tuple(name for name in DIMENSIONS if name in ("subject", "window", *query.group_by, *(["school"] * by_school)))
@@ -206,15 +222,7 @@ def _make_page(
         groups = [group for group in groups if group.key.school in schools]
         if "school" not in query.group_by and len(schools) > 1:
             groups = pool_schools(groups)
-    of_page, info, cursors = _cut_page(groups, query, after, encrypt_position)
-    rows = [make_row(group, with_reason=query.view == "public") for group in of_page]
-    coverage = Coverage(schools=len(result.schools), contributing=len(result.schools) - len(excluded))
-    page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage, basis=_describe_basis(query, result))
-    vars(page)["cursors"] = cursors
-    vars(page)["groups"] = _find_groups(
-        query, rows, [school.id for school in result.schools], {each.school_id for each in excluded}
-    )
-    return page
+    return groups, excluded
 
 
 def _make_edition_page(
@@ -222,19 +230,23 @@ def _make_edition_page(
     named: AggregateResult,
     covered: Covered,
     rows: list[EditionRow],
+    live: tuple[AggregateQuery, AggregateResult] | None,
     after: tuple[str | None, ...] | None,
     encrypt_position: Callable[[bytes], str],
 ) -> AggregatePage:
-    """The page of rows of editions. `named` is read for the numbers of subjects, and so that names are told which are not within reach."""
+    """The page of rows of editions. `named` is read for the numbers of subjects, and so that names are told which are not within reach;
+    `live` is of the schools of other trusts, whose rows follow among the others."""
     groups = list(make_stored_groups(query, covered, rows, {(tenant, code): no for tenant, no, code in named.subject_codes}))
-    of_page, info, cursors = _cut_page(groups, query, after, encrypt_position)
+    others, excluded = ([], list[ExcludedSchool]()) if live is None else _list_live_groups(*live)
+    of_page, info, cursors = _cut_page(groups + others, query, after, encrypt_position)
     told = {row.school_id for row in rows} if is_by_school(query, covered) else {school.id for school in covered.schools}
-    excluded = [
+    excluded += [
         ExcludedSchool(school_id=each.id, school_urn=each.urn, school_name=each.name, reason="nobody-eligible")
         for each in covered.schools
         if each.id not in told
     ]
-    coverage = Coverage(schools=len(covered.schools), contributing=len(covered.schools) - len(excluded))
+    number = len(covered.schools) + len(covered.others)
+    coverage = Coverage(schools=number, contributing=number - len(excluded))
     frozen_on = max(
         (clock.find_day(window.frozen_at) for window in covered.windows if window.frozen_at), default=clock.read_today()
     )
@@ -244,7 +256,7 @@ def _make_edition_page(
     page.editions, page.unpublished = list_editions(covered), list_unpublished(covered)
     vars(page)["cursors"] = cursors
     vars(page)["groups"] = _find_groups(
-        query, data, [school.id for school in covered.schools], {each.school_id for each in excluded}
+        query, data, [*(school.id for school in covered.schools), *covered.others], {each.school_id for each in excluded}
     )
     return page
 

@@ -58,11 +58,15 @@ class EditionRow(Struct):
 
 
 class Covered(Struct):
-    """What a question covers, where it is answered from editions: the schools, the windows, and the tenants that publish."""
+    """What a question covers, where it is answered from editions: the schools and windows of the tenants that publish.
+
+    `others` are the schools whose figures are live, since their tenants have no edition or the caller reads all of them there; `tenants` are all.
+    """
 
     schools: list[CoveredSchool]
     windows: list[CoveredWindow]
     tenants: list[str]
+    others: list[str]
 
 
 _COUNTS = f"'{{{Scope.AGGREGATES_READ.value},{Scope.AGGREGATES_INTERNAL.value}}}'"
@@ -83,6 +87,7 @@ SELECT json_build_object(
     'tenants', (SELECT json_agg(DISTINCT a.tenant_id) FROM covered a),
     'schools', (SELECT json_agg(json_build_object('id', a.id, 'tenant_id', a.tenant_id, 'urn', a.urn, 'name', a.name) ORDER BY a.urn)
         FROM covered a WHERE a.tenant_id IN (SELECT tenant_id FROM publishing)),
+    'others', (SELECT COALESCE(json_agg(a.id), '[]') FROM covered a WHERE a.tenant_id NOT IN (SELECT tenant_id FROM publishing)),
     'windows', (SELECT COALESCE(json_agg(json_build_object(
             'tenant_id', w.tenant_id, 'code', w.code, 'academic_year', w.academic_year, 'census_on', w.census_on, 'publication_id', e.id, 'no', e.no,
             'kind', e.kind, 'published_at', e.published_at, 'frozen_at', e.frozen_at, 'subjects', e.subjects, 'state', l.state)), '[]')
@@ -146,13 +151,13 @@ async def read_rows(database: Database, caller: Caller, query: AggregateQuery, c
 
 def is_by_school(query: AggregateQuery, covered: Covered) -> bool:
     """Whether rows of schools are read: they are grouped by, or one is named, or no other is within reach."""
-    return "school" in query.group_by or bool(query.school) or len(covered.schools) == 1
+    return "school" in query.group_by or bool(query.school) or len(covered.schools) + len(covered.others) == 1
 
 
 def _check_question(query: AggregateQuery, covered: Covered) -> None:
     """Raises Conflict where no window has an edition, Invalid with every reason why no edition has such figures."""
     published = [window for window in covered.windows if window.publication_id]
-    if covered.windows and not published:
+    if covered.windows and not published and not covered.others:
         if all(window.state == "withdrawn" for window in covered.windows):
             raise Conflict("The publication of this window is withdrawn.", code="publication-withdrawn")
         raise Conflict("The trust publishes its results, and this window has no edition yet.", code="not-published")
@@ -169,7 +174,7 @@ def _check_question(query: AggregateQuery, covered: Covered) -> None:
         issues.append(Issue("subject", "subject-not-published", "No edition of this window has the subject."))
     if "school" not in query.group_by and len(query.school) > 1:
         issues.append(_make_sum_issue("school"))
-    elif not is_by_school(query, covered) and len({school.tenant_id for school in covered.schools}) > 1:
+    elif not is_by_school(query, covered) and len(covered.tenants) > 1:
         issues.append(Issue("trust", "trust-required", "Nothing is added up over trusts: name one, or group by school."))
     if issues:
         raise make_invalid(issues)

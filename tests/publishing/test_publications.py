@@ -42,6 +42,9 @@ class Published:
     publication: dict[str, Any]
     app_url: str
     ids: dict[str, str]
+    two_trusts: dict[str, str]
+    other: GeneratedTrust
+    """A trust without an edition."""
 
     async def get(self, path: str, token: dict[str, str], **parameters: Any) -> httpx2.Response:
         return await self.http.get(path, params=parameters, headers=token)
@@ -70,10 +73,14 @@ async def published(module_databases: Databases) -> AsyncIterator[Published]:
             "one school": f"school:{trust.urns[0]}=aggregates:read",
             "windows alone": "trust:5000=windows:read,trusts:read",
         }
+        other = generate_trust(4, 2, ("6",), 30)
+        await load_trust(operator, other, 1)
         credentials = {name: await register_client(operator, name, text) for name, text in grants.items()}
+        two_trusts = "trust:5000=aggregates:read", "trust:5001=aggregates:read"
+        credentials["two trusts"] = await register_client(operator, "two trusts", *two_trusts)
         tokens = [await authorise(http, each) for each in credentials.values()]
         ids = {name: each[0] for name, each in credentials.items()}
-        made = Published(trust, operator, database, http, *tokens[:3], {}, {}, module_databases.app_url, ids)
+        made = Published(trust, operator, database, http, *tokens[:3], {}, {}, module_databases.app_url, ids, tokens[4], other)
         reader = Reader(http, made.manager, CODE)
         made.live = {question: await reader.read_json(*question) for question in list(list_questions())[:: choose_size(4, 1)]}
         answer = await made.post(f"/v1/windows/{made.window}/publish", {"kind": "provisional", "reason": "Governors meet"})
@@ -185,3 +192,18 @@ async def test_the_database_shows_rows_to_whoever_reaches_what_they_pool(publish
     assert numbers["portal"][1] == 4
     assert numbers["one school"][1] == 1
     assert numbers["windows alone"] == (0, 0)
+
+
+async def test_a_trust_without_an_edition_is_read_as_before(published: Published) -> None:
+    """Also by who reads another that has one: its schools are live beside the rows of the edition, and nothing is added up over both."""
+    question = {"window": CODE, "groupBy": "school,sex", "subject": "maths", "first": 1000}
+    both = (await published.get("/v1/aggregates", published.two_trusts, **question)).json()
+    alone = (await published.get("/v1/aggregates", published.portal, **question)).json()
+    trust = {"trust": str(published.other.ids["trust"])}
+    other = (await published.get("/v1/aggregates", published.two_trusts, **question | trust)).json()
+    assert other["editions"] == []
+    assert {row["schoolUrn"] for row in other["data"]} == set(published.other.urns)
+    assert both["data"] == sorted([*alone["data"], *other["data"]], key=lambda row: (row["schoolUrn"], row["sex"]))
+    assert both["coverage"]["schools"] == 5
+    pooled = await published.get("/v1/aggregates", published.two_trusts, **question | {"groupBy": "sex"})
+    assert [issue["code"] for issue in pooled.json()["issues"]] == ["trust-required"]
