@@ -117,7 +117,9 @@ PUBLICATIONS = Resource(
         "schools": Field(p.school_count, "How many schools have pupils in it.", vocabulary=COUNT),
         "parts": Field(p.parts, "In how many parts it is protected.", vocabulary=COUNT),
         "partsDone": Field(p.parts_done, "How many of the parts are done.", vocabulary=COUNT),
-        "populations": Field(p.populations, "How many groups with pupils it has.", vocabulary=COUNT),
+        "populations": Field(
+            p.populations, "How many groups of pupils it has rows of, by place and characteristic.", vocabulary=COUNT
+        ),
         "hidden": Field(p.hidden, "How many of these are hidden.", vocabulary=COUNT),
         "requestedAt": Field(p.requested_at, "When it was asked for."),
         "frozenAt": Field(p.frozen_at, "Of which instant its figures are."),

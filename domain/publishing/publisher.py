@@ -157,8 +157,7 @@ class Publisher:
         levels = row["level"], row["sizes_from"], row["attainment_from"]
         decided = await self._protect(claim, Task(frozen, *levels, row["seed"], claim.done, self._processes))
         rows = await asyncio.to_thread(lambda: list(list_rows(frozen, decided)))
-        with_pupils = [each for each in rows if each.has_pupils]
-        hidden = sum(each.figures is None for each in with_pupils)
+        hidden = sum(each.figures is None for each in rows)  # also of rows without pupils: which those are is hidden too
         columns = [
             (
                 each.school_id,
@@ -175,7 +174,7 @@ class Publisher:
             await connection.execute(_ROWS, *claim.key, *transpose(columns, 6))
             await connection.execute(_CLEAR, *claim.key)
             await connection.execute("SELECT bump_published($1, $2, $3)", *claim.key, claim.holder)
-            await _end(connection, claim, PUBLISHED, None, len(with_pupils), hidden)
+            await _end(connection, claim, PUBLISHED, None, len(rows), hidden)
 
         await self._transact(claim, store)
         log.info("published", publication=str(claim.id), rows=len(rows), hidden=hidden)

@@ -24,7 +24,6 @@ class NewRow:
     category: str
     pooled: list[UUID]
     figures: bytes | None
-    has_pupils: bool
 
 
 def list_rows(frozen: Frozen, decided: list[DecidedGroup]) -> Iterator[NewRow]:
@@ -106,9 +105,8 @@ class _GroupWriter:
         for subject, placed, row in zip(self._group.subjects, self._group.placed, counts, strict=True):
             marks = self._find_marks(subject, pooled, row[1]) if not year_group and not dimension else None
             figures[subject] = EditionFigures(row[0], row[1], row[2] if placed[0] else None, row[3] if placed[1] else None, marks)
-        has_pupils = any(row[0] for row in counts)
         body = None if is_hidden else msgspec.json.encode(figures)
-        return NewRow(school_id, year_group, dimension, category, ids, body, has_pupils)
+        return NewRow(school_id, year_group, dimension, category, ids, body)
 
     def _find_marks(self, subject: str, pooled: list[int], valid: int) -> int | None:
         """The sum of marks of all pupils of schools whose totals are shown, so that it tells of nobody else: None where some have no mark."""

@@ -17,7 +17,7 @@ from api.http.problem_catalogue import PROBLEM_CODES
 from api.oauth import form
 from api.rest.urls import url_of
 from api.settings import Settings
-from domain import COMMANDS
+from domain import COMMANDS, RESOURCES
 from domain.declare.ids import new_id
 from domain.store import database as engine
 from tests.fixtures.databases import Databases
@@ -239,3 +239,26 @@ def test_head_is_get_without_a_body(server: Server) -> None:
             assert (head.status_code, head.content) == (get.status_code, b""), url
             told = [{name: value for name, value in of.headers.items() if name not in OF_THE_MOMENT} for of in (get, head)]
             assert told[0] == told[1], url
+
+
+OPEN_TO_READERS = {
+    *("listAggregates", "listPublications", "getPublication", "listHistoryOfPublication", "listPublicationChanges"),
+    *("getMe", "getJob", "getIdempotencyKey", "getKeptAnswers", "getLinkedCalendar", "graphql", "listProblems", "getProblem"),
+}
+"""What a client with aggregates:read alone may ask: aggregates and their editions, what is its own, and what is the same for everybody."""
+
+
+async def test_a_reader_of_aggregates_reads_nothing_else_of_a_trust(contract: Contract) -> None:
+    """Otherwise another list, count or error would show what an edition hides; through both interfaces."""
+    answered = set()
+    for name in OPERATIONS:
+        good = await contract.good(name)
+        if good.client is not None:
+            status = (await contract.send(replace(good, client="portal"))).status_code
+            answered |= set() if status == 403 else {name}
+    assert answered == OPEN_TO_READERS
+    for resource in RESOURCES.values():
+        document = {"query": f"{{ {resource.plural} {{ nodes {{ __typename }} }} }}"}
+        asked = replace(await contract.good("graphql"), client="portal").sending(json=document)
+        body = (await contract.send(asked)).json()
+        assert ("errors" in body) is (resource.name not in ("publication", "publicationChange")), resource.name

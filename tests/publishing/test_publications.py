@@ -1,5 +1,6 @@
 """A window is published, read and withdrawn over HTTP: what readers get are the rows of the edition, and nothing else."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from api.settings import Settings
 from domain.clients.signing_keys import ensure_signing_key
 from domain.publishing.publisher import Publisher
 from domain.store.database import Database
-from tests.attack.generated_trusts import CODE, GeneratedTrust, generate_trust, load_trust
+from tests.attack.generated_trusts import CODE, GeneratedTrust, Mark, count_cells, generate_trust, load_trust, record_marks
 from tests.attack.readings import Reader, list_questions
 from tests.attack.verdicts import judge
 from tests.fixtures.databases import Databases, Statements, open_counted
@@ -85,6 +86,7 @@ async def published(module_databases: Databases) -> AsyncIterator[Published]:
         made.live = {question: await reader.read_json(*question) for question in list(list_questions())[:: choose_size(4, 1)]}
         answer = await made.post(f"/v1/windows/{made.window}/publish", {"kind": "provisional", "reason": "Governors meet"})
         assert answer.status_code == 200, answer.text
+        await take_over(made)
         assert await Publisher(database, processes=1).publish_next()
         made.publication = (await made.get(f"/v1/publications/{answer.json()['id']}", made.manager)).json()
         yield made
@@ -92,12 +94,40 @@ async def published(module_databases: Databases) -> AsyncIterator[Published]:
     await operator.close()
 
 
+async def take_over(made: Published) -> None:
+    """Another server takes the publication over while a first one protects it, after a mark came late: the first one publishes nothing."""
+    first = asyncio.create_task(Publisher(made.database, processes=1).publish_next())
+    while await made.operator.fetchval("SELECT frozen_at FROM publications") is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert not await Publisher(made.database).publish_next(), "it is claimed"
+    await made.operator.execute("UPDATE publications SET holder = gen_random_uuid()")
+    await first
+    assert await made.operator.fetchval("SELECT state FROM publications") == "protecting"
+    assert await made.operator.fetchval("SELECT count(*) FROM edition_rows") == 0
+    trust = made.trust
+    late = next(i for i, pupil in enumerate(trust.pupils) if pupil.marks["maths"].code is None)
+    pupil, mark = trust.ids[f"pupil {late}"], Mark("113", 3)
+    school = trust.ids[str(trust.urns[trust.pupils[late].school])]
+    await record_marks(made.operator, trust, [(pupil, school, "maths", mark)])
+    await count_cells(made.operator, trust)
+    await made.operator.execute("UPDATE publications SET leased_until = now()")
+
+
 async def test_a_publication_says_what_it_is(published: Published) -> None:
     found = published.publication
     assert (found["state"], found["problem"], found["edition"], found["kind"]) == ("published", None, 1, "provisional")
     assert (found["subjects"], found["leftOut"]) == (["reading", "writing", "maths", "rwm"], [])
     assert found["partsDone"] == found["parts"]
-    assert 0 < found["hidden"] < found["populations"]
+    rows = await published.operator.fetch("SELECT figures IS NULL AS hidden FROM edition_rows")
+    assert (found["hidden"], found["populations"]) == (sum(row["hidden"] for row in rows), len(rows)), "no more than a reader sees"
+
+
+async def test_an_edition_has_the_figures_of_the_instant_when_they_were_frozen(published: Published) -> None:
+    """Whoever finished it, and whatever came late: the live figures have another mark."""
+    question = {"window": CODE, "groupBy": "school", "subject": "maths"}
+    now = (await published.get("/v1/aggregates", published.manager, **question)).json()["data"]
+    edition = (await published.get("/v1/aggregates", published.portal, **question)).json()["data"]
+    assert sum(row["valid"] for row in now) == sum(row["valid"] for row in edition) + 1
 
 
 async def test_what_is_shown_is_what_the_internal_reader_saw(published: Published) -> None:
@@ -207,3 +237,27 @@ async def test_a_trust_without_an_edition_is_read_as_before(published: Published
     assert both["coverage"]["schools"] == 5
     pooled = await published.get("/v1/aggregates", published.two_trusts, **question | {"groupBy": "sex"})
     assert [issue["code"] for issue in pooled.json()["issues"]] == ["trust-required"]
+
+
+async def test_a_withdrawn_edition_is_read_by_nobody(published: Published) -> None:
+    """The last of these tests, since there is no other edition. Whoever has its answer is not told that nothing changed."""
+    question = {"window": CODE, "groupBy": "subject"}
+    before = await published.get("/v1/aggregates", published.portal, **question)
+    path = f"/v1/publications/{published.publication['id']}/withdraw"
+    assert (await published.post(path, {})).status_code == 422
+    assert (await published.post(path, {"reason": "A child's record was erased"}, published.portal)).status_code == 403
+    assert (await published.post(path, {"reason": "A child's record was erased", "actor": "DPO"})).json()["state"] == "withdrawn"
+    headers = published.portal | {"If-None-Match": before.headers["etag"]}
+    answer = await published.get("/v1/aggregates", headers, **question)
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "publication-withdrawn")
+    assert (await published.post(path, {"reason": "Again"})).status_code == 409
+    history = (await published.get("/v1/publication-changes", published.portal)).json()["data"]
+    assert [(row["outcome"], row["reason"]) for row in history] == [
+        ("requested", "Governors meet"),
+        ("published", None),
+        ("withdrawn", "A child's record was erased"),
+    ]
+    app = await asyncpg.connect(published.app_url)
+    await app.execute("SELECT set_config('markonce.caller', $1, false)", published.ids["portal"])
+    assert await app.fetchval("SELECT count(*) FROM edition_rows") == 0
+    await app.close()
