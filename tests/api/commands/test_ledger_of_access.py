@@ -52,6 +52,7 @@ TAKES_NOTHING = {
     "unlock_window": "it gives",
     "withdraw_discount": "a figure of the tenant's",
     "withdraw_planned_roll": "an MIS withdraws it again before its day",
+    "withdraw_publication": "not in the ledger yet: docs/backup.md says to withdraw it again before serving",
     "withdraw_scheme_progress": "a figure of the tenant's",
 }
 VERBS = {name.split("_")[0] for name in TAKES | TAKES_NOTHING.keys()} | {"remove", "end", "set"}
