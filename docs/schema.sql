@@ -120,12 +120,17 @@ CREATE FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) 
 #variable_conflict use_column
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('markonce publications', 0));
-    RETURN QUERY UPDATE publications p SET state = 'protecting', attempts = attempts + 1, holder = by_holder, leased_until = clock_timestamp() + make_interval(secs => lease_seconds)
+    RETURN QUERY UPDATE publications p SET state = 'protecting', attempts = attempts + 1, holder = by_holder,
+        leased_until = clock_timestamp() + make_interval(secs => lease_seconds)
     WHERE (p.tenant_id, p.id) = (
         SELECT w.tenant_id, w.id FROM publications w
         WHERE w.state IN ('queued', 'protecting') AND COALESCE(w.leased_until, '-infinity') < clock_timestamp() AND NOT EXISTS (
             SELECT 1 FROM publications o WHERE o.tenant_id = w.tenant_id AND o.state = 'protecting' AND o.leased_until >= clock_timestamp()
-        )
+        ) AND (w.days_after_closing IS NULL OR EXISTS (
+            SELECT 1 FROM windows c WHERE c.tenant_id = w.tenant_id AND c.no = w.window_no
+                AND window_state(c.state, c.opens_at, c.closes_at, now()) IN ('closed', 'locked')
+                AND COALESCE(c.closed_at, c.closes_at) + make_interval(days => w.days_after_closing) <= now()
+        ))
         ORDER BY w.requested_at, w.id LIMIT 1
     ) RETURNING p.tenant_id, p.id, p.client_id;
 END $$;
@@ -4048,6 +4053,8 @@ CREATE TABLE public.publications (
     leased_until timestamp with time zone,
     attempts smallint DEFAULT 0 NOT NULL,
     version integer DEFAULT 1 NOT NULL,
+    days_after_closing smallint,
+    CONSTRAINT publications_days_after_closing_check CHECK (((days_after_closing >= 0) AND (days_after_closing <= 365))),
     CONSTRAINT publications_kind_check CHECK ((kind = ANY (ARRAY['provisional'::text, 'revised'::text, 'final'::text]))),
     CONSTRAINT publications_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'protecting'::text, 'published'::text, 'withdrawn'::text, 'failed'::text])))
 );

@@ -167,6 +167,7 @@ class UnpublishedWindow(Output, kw_only=True):
     window: str
     academic_year: str
     reason: Literal["not-published", "withdrawn"]
+    due_at: Annotated[datetime | None, describe("When it is meant to be published; null where nobody has said it.")]
 
 
 class PageInfo(Output, kw_only=True):

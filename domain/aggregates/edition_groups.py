@@ -74,6 +74,7 @@ def list_unpublished(covered: Covered) -> list[UnpublishedWindow]:
             window=window.code,
             academic_year=format_academic_year(window.academic_year),
             reason="withdrawn" if window.state == "withdrawn" else "not-published",
+            due_at=window.due,
         )
         for window in _order(covered.windows)
         if not window.publication_id

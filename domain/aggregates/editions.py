@@ -44,6 +44,8 @@ class CoveredWindow(Struct):
     frozen_at: datetime | None
     subjects: list[str] | None
     state: str | None
+    due: datetime | None
+    """The instant at which it is meant to be published, where it waits for one."""
 
 
 class EditionRow(Struct):
@@ -81,7 +83,7 @@ WITH covered AS (
     GROUP BY s.id
 ), publishing AS (
     SELECT a.tenant_id FROM covered a GROUP BY a.tenant_id HAVING NOT bool_and(a.internal) AND EXISTS (
-        SELECT 1 FROM publications p WHERE p.tenant_id = a.tenant_id AND p.state IN ('published', 'withdrawn') OFFSET 0)
+        SELECT 1 FROM publications p WHERE p.tenant_id = a.tenant_id AND p.published_at IS NOT NULL OFFSET 0)
 )
 SELECT json_build_object(
     'tenants', (SELECT json_agg(DISTINCT a.tenant_id) FROM covered a),
@@ -90,12 +92,14 @@ SELECT json_build_object(
     'others', (SELECT COALESCE(json_agg(a.id), '[]') FROM covered a WHERE a.tenant_id NOT IN (SELECT tenant_id FROM publishing)),
     'windows', (SELECT COALESCE(json_agg(json_build_object(
             'tenant_id', w.tenant_id, 'code', w.code, 'academic_year', w.academic_year, 'census_on', w.census_on, 'publication_id', e.id, 'no', e.no,
-            'kind', e.kind, 'published_at', e.published_at, 'frozen_at', e.frozen_at, 'subjects', e.subjects, 'state', l.state)), '[]')
+            'kind', e.kind, 'published_at', e.published_at, 'frozen_at', e.frozen_at, 'subjects', e.subjects, 'state', l.state,
+            'due', l.due)), '[]')
         FROM windows w
         LEFT JOIN LATERAL (SELECT p.* FROM publications p WHERE p.tenant_id = w.tenant_id AND p.window_no = w.no AND p.state = 'published'
             ORDER BY p.no DESC LIMIT 1) e ON true
-        LEFT JOIN LATERAL (SELECT p.state FROM publications p WHERE p.tenant_id = w.tenant_id AND p.window_no = w.no AND p.state <> 'failed'
-            ORDER BY p.no DESC LIMIT 1) l ON true
+        LEFT JOIN LATERAL (SELECT p.state, (COALESCE(w.closed_at, w.closes_at) + make_interval(days => p.days_after_closing)) AS due
+            FROM publications p WHERE p.tenant_id = w.tenant_id AND p.window_no = w.no
+            AND (p.published_at IS NOT NULL OR p.state IN ('queued', 'protecting')) ORDER BY p.no DESC LIMIT 1) l ON true
         WHERE w.tenant_id IN (SELECT tenant_id FROM publishing) AND {state_sql("$10::timestamptz")} <> 'planned'
             AND ($8::text IS NULL OR w.code = $8 OR w.id = $9::uuid))
 )::text AS text WHERE EXISTS (SELECT 1 FROM publishing) OFFSET 0
@@ -160,7 +164,10 @@ def _check_question(query: AggregateQuery, covered: Covered) -> None:
     if covered.windows and not published and not covered.others:
         if all(window.state == "withdrawn" for window in covered.windows):
             raise Conflict("The publication of this window is withdrawn.", code="publication-withdrawn")
-        raise Conflict("The trust publishes its results, and this window has no edition yet.", code="not-published")
+        message = "The trust publishes its results, and this window has no edition yet."
+        if dues := sorted({window.due for window in covered.windows if window.due}):
+            message += f" It is meant to be published on {clock.find_day(dues[0])}."
+        raise Conflict(message, code="not-published")
     issues = []
     if sum(name in _DIVIDING for name in query.group_by) > 1:
         message = "Published figures divide pupils by one characteristic at a time."

@@ -47,6 +47,7 @@ publications = Table(
     Column("published_at", DateTime(timezone=True)),
     Column("withdrawn_at", DateTime(timezone=True)),
     Column("version", Integer, nullable=False),
+    Column("days_after_closing", SmallInteger),
     Index("publications_by_id", "id"),
 )
 publication_changes = Table(
@@ -122,6 +123,11 @@ PUBLICATIONS = Resource(
         ),
         "hidden": Field(p.hidden, "How many of these are hidden.", vocabulary=COUNT),
         "requestedAt": Field(p.requested_at, "When it was asked for."),
+        "daysAfterClosing": Field(
+            p.days_after_closing,
+            "It waits until so many days after the window has closed; null where it does not wait.",
+            vocabulary=COUNT,
+        ),
         "frozenAt": Field(p.frozen_at, "Of which instant its figures are."),
         "publishedAt": Field(p.published_at, "When it was published; null before."),
         "withdrawnAt": Field(p.withdrawn_at, "When it was withdrawn; null while it is not."),

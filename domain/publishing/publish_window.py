@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller, make_scope_error
 from domain.access.reach import reaches_sql
@@ -41,6 +41,10 @@ class WindowPublication(Input, kw_only=True):
             " Without it that of the trust's last publication, at first department. It is never lowered."
         ),
     ] = UNSET
+    days_after_closing: Annotated[
+        Annotated[int, Meta(ge=0, le=365)] | UnsetType,
+        describe("So many days after the window has closed; without it at once. The window may be planned or open."),
+    ] = UNSET
     reason: Annotated[LongText | UnsetType, describe("Why, for whoever reads its history.")] = UNSET
     actor: Annotated[Text | None, describe("Who decided it, as the sender knows them: a staff code.")] = None
 
@@ -67,14 +71,15 @@ SELECT w.tenant_id, w.no, w.census_on, {state_sql("$3::timestamptz")} AS state, 
     (SELECT suppression_threshold FROM tenants t WHERE t.id = w.tenant_id) AS threshold
 FROM windows w WHERE w.id = $2 AND {reaches_sql("$1", "w.tenant_id", "w.tenant_id", "$4")}
 """
-_EDITIONS = "SELECT no, kind, state FROM publications WHERE tenant_id = $1 AND window_no = $2 ORDER BY no"
+_EDITIONS = "SELECT state, published_at FROM publications WHERE tenant_id = $1 AND window_no = $2 ORDER BY no"
 _LEVEL = """
-SELECT level FROM publications WHERE tenant_id = $1 AND state <> 'failed' ORDER BY level = 'strict' DESC, requested_at DESC LIMIT 1
+SELECT level FROM publications WHERE tenant_id = $1 AND (published_at IS NOT NULL OR state = 'queued') ORDER BY level = 'strict' DESC, requested_at DESC LIMIT 1
 """
 _SAME_PUPILS = """
 SELECT o.code FROM windows w JOIN windows o ON o.tenant_id = w.tenant_id AND o.no <> w.no AND o.census_on = w.census_on
 WHERE w.tenant_id = $1 AND w.no = $2 AND o.year_groups && w.year_groups
-    AND EXISTS (SELECT 1 FROM publications p WHERE p.tenant_id = o.tenant_id AND p.window_no = o.no AND p.state <> 'failed')
+    AND EXISTS (SELECT 1 FROM publications p WHERE p.tenant_id = o.tenant_id AND p.window_no = o.no
+        AND (p.published_at IS NOT NULL OR p.state IN ('queued', 'protecting')))
     AND EXISTS (
         SELECT 1 FROM pins a JOIN pins b ON b.tenant_id = a.tenant_id AND b.school_id = a.school_id AND b.window_no = o.no
         WHERE a.tenant_id = w.tenant_id AND a.window_no = w.no
@@ -82,8 +87,8 @@ WHERE w.tenant_id = $1 AND w.no = $2 AND o.year_groups && w.year_groups
 ORDER BY o.code LIMIT 1
 """
 _INSERT = f"""
-INSERT INTO publications (tenant_id, id, window_no, no, kind, level, sizes_from, attainment_from, seed, state, client_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{QUEUED}', $10)
+INSERT INTO publications (tenant_id, id, window_no, no, kind, level, sizes_from, attainment_from, seed, state, client_id, days_after_closing)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{QUEUED}', $10, $11)
 """
 
 
@@ -104,7 +109,8 @@ async def publish_window(connection: Connection, caller: Caller, action: Action[
     checks = Checks()
     kind = getattr(action.fields, "kind", None)
     with checks.attempt():
-        _check_window(window, kind)
+        if getattr(action.fields, "days_after_closing", UNSET) is UNSET:
+            _check_window(window, kind)
     with checks.attempt():
         await _check_editions(connection, tenant_id, no)
     stored = await connection.fetchval(_LEVEL, tenant_id)
@@ -123,8 +129,9 @@ async def publish_window(connection: Connection, caller: Caller, action: Action[
     edition = 1 + (
         await connection.fetchval("SELECT max(no) FROM publications WHERE tenant_id = $1 AND window_no = $2", tenant_id, no) or 0
     )
-    values = tenant_id, publication_id, no, edition, action.fields.kind, chosen, sizes_from, attainment_from, SEED, caller.client_id
-    await connection.execute(_INSERT, *values)
+    values = tenant_id, publication_id, no, edition, action.fields.kind, chosen, sizes_from, attainment_from, SEED
+    days = None if action.fields.days_after_closing is UNSET else action.fields.days_after_closing
+    await connection.execute(_INSERT, *values, caller.client_id, days)
     await note_publication_change(connection, tenant_id, publication_id, 1, "requested", caller.client_id, action.fields)
     return PublicationNow(id=str(publication_id), edition=edition, state=QUEUED, version=1)
 
@@ -139,10 +146,10 @@ def _check_window(window: Any, kind: str | None) -> None:
 
 async def _check_editions(connection: Connection, tenant_id: UUID, no: int) -> None:
     """Raises Conflict where there is an edition already, of this window or of another one about the same pupils."""
-    editions = [row for row in await connection.fetch(_EDITIONS, tenant_id, no) if row["state"] != "failed"]
+    editions = await connection.fetch(_EDITIONS, tenant_id, no)
     if any(row["state"] in (QUEUED, "protecting") for row in editions):
         raise Conflict("The window is being published.", code="publication-running")
-    if editions:
+    if any(row["published_at"] is not None for row in editions):
         message = (
             "The window has an edition. What differs between two editions is not protected yet, so that there is no second one."
         )
@@ -164,14 +171,14 @@ WHERE tenant_id = $1 AND id = $2 RETURNING version
 
 @command(scope=Scope.PUBLICATIONS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
 async def withdraw_publication(connection: Connection, caller: Caller, action: Action[PublicationWithdrawal]) -> PublicationNow:
-    """Withdraw a publication at once: nobody reads its figures any more."""
+    """Withdraw a publication at once: nobody reads its figures any more. One that is queued is never made."""
     found = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.PUBLICATIONS_WRITE.value)
     if found is None:
         raise NotFound()
     checks = Checks()
     with checks.attempt():
-        if found["state"] != PUBLISHED:
-            message = f"The publication is {found['state']}; only one that is published can be withdrawn."
+        if found["state"] not in (PUBLISHED, QUEUED):
+            message = f"The publication is {found['state']}; only one that is queued or published can be withdrawn."
             raise Conflict(message, code="publication-state")
     checks.refuse_if_any()
     require_readable(action.fields)

@@ -4,7 +4,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx2
@@ -16,6 +18,7 @@ from api.settings import Settings
 from domain.clients.signing_keys import ensure_signing_key
 from domain.publishing.publisher import Publisher
 from domain.store.database import Database
+from domain.store.schema import MIGRATIONS
 from tests.attack.generated_trusts import CODE, GeneratedTrust, Mark, count_cells, generate_trust, load_trust, record_marks
 from tests.attack.readings import Reader, list_questions
 from tests.attack.verdicts import judge
@@ -43,6 +46,7 @@ class Published:
     publication: dict[str, Any]
     app_url: str
     ids: dict[str, str]
+    owner_url: str
     two_trusts: dict[str, str]
     other: GeneratedTrust
     """A trust without an edition."""
@@ -81,7 +85,20 @@ async def published(module_databases: Databases) -> AsyncIterator[Published]:
         credentials["two trusts"] = await register_client(operator, "two trusts", *two_trusts)
         tokens = [await authorise(http, each) for each in credentials.values()]
         ids = {name: each[0] for name, each in credentials.items()}
-        made = Published(trust, operator, database, http, *tokens[:3], {}, {}, module_databases.app_url, ids, tokens[4], other)
+        made = Published(
+            trust,
+            operator,
+            database,
+            http,
+            *tokens[:3],
+            {},
+            {},
+            module_databases.app_url,
+            ids,
+            module_databases.owner_url,
+            tokens[4],
+            other,
+        )
         reader = Reader(http, made.manager, CODE)
         made.live = {question: await reader.read_json(*question) for question in list(list_questions())[:: choose_size(4, 1)]}
         answer = await made.post(f"/v1/windows/{made.window}/publish", {"kind": "provisional", "reason": "Governors meet"})
@@ -237,6 +254,38 @@ async def test_a_trust_without_an_edition_is_read_as_before(published: Published
     assert both["coverage"]["schools"] == 5
     pooled = await published.get("/v1/aggregates", published.two_trusts, **question | {"groupBy": "sex"})
     assert [issue["code"] for issue in pooled.json()["issues"]] == ["trust-required"]
+
+
+async def test_what_closed_before_an_upgrade_is_queued_and_a_window_publishes_itself(published: Published) -> None:
+    """As the first client that may read all its figures; in both cases the trust is read as before until then."""
+    grant = f"trust:5001={SCOPES}"
+    manager = await authorise(published.http, await register_client(published.operator, "another manager", grant))
+    window = str(published.other.ids["window"])
+    owner = await asyncpg.connect(published.owner_url)
+    (migration,) = (MIGRATIONS / "versions").glob("*_due_publications.py")
+    first_editions = import_module(f"migrations.versions.{migration.stem}").FIRST_EDITIONS
+    await owner.execute(first_editions)
+    assert await owner.fetchval("SELECT count(*) FROM publications") == 1, "the other window is open"
+    assert (await published.post(f"/v1/windows/{window}/close", {}, manager)).status_code == 200
+    for _ in range(2):
+        await owner.execute(first_editions)
+    await owner.close()
+    (queued,) = (await published.get("/v1/publications", manager)).json()["data"]
+    assert (queued["state"], queued["client"]) == ("queued", "another manager")
+    again = await published.post(f"/v1/windows/{window}/publish", {"kind": "final"}, manager)
+    assert (again.status_code, again.json()["type"].rpartition("/")[2]) == (409, "publication-running")
+    withdrawn = await published.post(f"/v1/publications/{queued['id']}/withdraw", {"reason": "Not yet"}, manager)
+    assert withdrawn.json()["state"] == "withdrawn"
+    waits = await published.post(f"/v1/windows/{window}/publish", {"kind": "final", "daysAfterClosing": 3}, manager)
+    assert waits.json()["state"] == "queued"
+    publisher = Publisher(published.database, processes=1)
+    assert not await publisher.publish_next(), "it is not due"
+    question = {"window": CODE, "groupBy": "subject", "trust": str(published.other.ids["trust"])}
+    assert (await published.get("/v1/aggregates", published.two_trusts, **question)).json()["editions"] == []
+    await published.operator.execute("UPDATE windows SET closed_at = now() - interval '4 days' WHERE id = $1", UUID(window))
+    assert await publisher.publish_next()
+    (edition,) = (await published.get("/v1/aggregates", published.two_trusts, **question)).json()["editions"]
+    assert (edition["publicationId"], edition["edition"]) == (waits.json()["id"], 2)
 
 
 async def test_a_withdrawn_edition_is_read_by_nobody(published: Published) -> None:
