@@ -104,7 +104,14 @@ STATUSES |= dict.fromkeys(
         *("close_window", "withdraw_discount", "withdraw_planned_roll", "reidentify_pupil", "record_school_references"),
         *("repin_window", "retire_subject", "create_scheme_version", "rotate_client_secret", "set_client_keys", "revoke_client"),
         *("narrow_grant", "extend_grant", "end_grant", "lock_target", "create_trust_calendar_link", "create_school_calendar_link"),
-        *("revoke_calendar_link", "sign_common_scale", "sign_crosswalk", "withdraw_scheme_progress", "publish_window"),
+        *(
+            "revoke_calendar_link",
+            "sign_common_scale",
+            "sign_crosswalk",
+            "withdraw_scheme_progress",
+            "publish_window",
+            "withdraw_publication",
+        ),
     ),
     200,
 )
