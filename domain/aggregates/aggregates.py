@@ -87,6 +87,7 @@ from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
 from domain.read.groups_read import GroupsRead, pool_groups
 from domain.read.staff_names import make_class_issue, refuse_comparison
+from domain.read.statement import Statement
 from domain.store.database import Database
 from domain.support import clock
 from domain.support.suggestions import Suggestions
@@ -154,6 +155,18 @@ async def add_unknown_names(database: Database, caller: Caller, problem: PartlyR
 
 async def read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:
     """Returns the counts that a query asks for, of all that is within reach."""
+    statement, values = prepare_read(caller, query)
+    text, is_current = await statement.run(database, values)
+    if caller.snapshot is not None and not is_current:
+        scopes = (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)
+        await check_standing(
+            database, caller.client_id, {"aggregates": Need(next(scope for scope in scopes if scope in caller.scopes))}
+        )
+    return msgspec.json.decode(text, type=AggregateResult)
+
+
+def prepare_read(caller: Caller, query: AggregateQuery) -> tuple[Statement, dict[str, Any]]:
+    """Returns the statement of a query, and its values. The first column of its row is the JSON of an AggregateResult."""
     template = AggregateTemplate(
         by_school="school" in query.group_by or bool(query.school),
         by_year_group="yearGroup" in query.group_by,
@@ -180,13 +193,7 @@ async def read_result(database: Database, caller: Caller, query: AggregateQuery)
         "places_on": query.crosswalks_on or clock.read_today(),
         "known_before": None if query.as_of is None else clock.find_end(query.as_of),
     }
-    text, is_current = await compile_aggregate(template).run(database, values)
-    if caller.snapshot is not None and not is_current:
-        scopes = (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)
-        await check_standing(
-            database, caller.client_id, {"aggregates": Need(next(scope for scope in scopes if scope in caller.scopes))}
-        )
-    return msgspec.json.decode(text, type=AggregateResult)
+    return compile_aggregate(template), values
 
 
 def _make_page(

@@ -25,6 +25,8 @@ from domain.write.partial import require_readable
 
 SMALLEST, SMALLEST_STRICT = 6, 11
 """The smallest group that is published: of any figure, and of attainment at the level strict."""
+MOST = 1000
+"""What these numbers are raised to at most."""
 SEED = 1
 
 
@@ -39,6 +41,16 @@ class WindowPublication(Input, kw_only=True):
         describe(
             "department: figures of groups from 6 pupils on; strict: attainment from 11 pupils and 11 marks on."
             " Without it that of the trust's last publication, at first department. It is never lowered."
+        ),
+    ] = UNSET
+    sizes_from: Annotated[
+        Annotated[int, Meta(ge=SMALLEST, le=MOST)] | UnsetType,
+        describe("The smallest group whose size is published, where it is more than the level says. It is never lowered."),
+    ] = UNSET
+    attainment_from: Annotated[
+        Annotated[int, Meta(ge=SMALLEST, le=MOST)] | UnsetType,
+        describe(
+            "The smallest group, by pupils and by marks, whose attainment is published, where it is more than the level says; never lowered."
         ),
     ] = UNSET
     days_after_closing: Annotated[
@@ -73,8 +85,10 @@ FROM windows w WHERE w.id = $2 AND {reaches_sql("$1", "w.tenant_id", "w.tenant_i
 """
 _EDITIONS = "SELECT state, published_at FROM publications WHERE tenant_id = $1 AND window_no = $2 ORDER BY no"
 _LEVEL = """
-SELECT level FROM publications WHERE tenant_id = $1 AND (published_at IS NOT NULL OR state = 'queued') ORDER BY level = 'strict' DESC, requested_at DESC LIMIT 1
+SELECT max(level) AS level, max(sizes_from) AS sizes_from, max(attainment_from) AS attainment_from FROM publications
+WHERE tenant_id = $1 AND (published_at IS NOT NULL OR state = 'queued') HAVING count(*) > 0
 """
+"""Of the two levels the stricter one comes last in the alphabet too."""
 _SAME_PUPILS = """
 SELECT o.code FROM windows w JOIN windows o ON o.tenant_id = w.tenant_id AND o.no <> w.no AND o.census_on = w.census_on
 WHERE w.tenant_id = $1 AND w.no = $2 AND o.year_groups && w.year_groups
@@ -113,27 +127,47 @@ async def publish_window(connection: Connection, caller: Caller, action: Action[
             _check_window(window, kind)
     with checks.attempt():
         await _check_editions(connection, tenant_id, no)
-    stored = await connection.fetchval(_LEVEL, tenant_id)
-    level = getattr(action.fields, "level", UNSET)
+    stored = await connection.fetchrow(_LEVEL, tenant_id)
     with checks.attempt():
-        if level is not UNSET and stored is not None and LEVELS.index(level) < LEVELS.index(stored):
-            message = f"The trust publishes at the level {stored}, which is never lowered."
-            raise Conflict(message, code="protection-lowered", issues=(Issue("/level", "protection-lowered", message),))
+        _check_protection(stored, action.fields)
     checks.refuse_if_any()
     require_readable(action.fields)
-    chosen = stored or LEVELS[0] if level is UNSET else level
-    sizes_from = max(SMALLEST, window["threshold"])
-    attainment_from = max(sizes_from, SMALLEST_STRICT if chosen == "strict" else SMALLEST)
+    level, sizes_from, attainment_from = _choose_protection(stored, action.fields, window["threshold"])
     SchoolLocks(connection, tenant_id)
     publication_id = new_id(PUBLICATION)
     edition = 1 + (
         await connection.fetchval("SELECT max(no) FROM publications WHERE tenant_id = $1 AND window_no = $2", tenant_id, no) or 0
     )
-    values = tenant_id, publication_id, no, edition, action.fields.kind, chosen, sizes_from, attainment_from, SEED
+    values = tenant_id, publication_id, no, edition, action.fields.kind, level, sizes_from, attainment_from, SEED
     days = None if action.fields.days_after_closing is UNSET else action.fields.days_after_closing
     await connection.execute(_INSERT, *values, caller.client_id, days)
     await note_publication_change(connection, tenant_id, publication_id, 1, "requested", caller.client_id, action.fields)
     return PublicationNow(id=str(publication_id), edition=edition, state=QUEUED, version=1)
+
+
+def _check_protection(stored: Any, fields: WindowPublication) -> None:
+    """Raises Conflict for a level or a number below that of the trust's last publication."""
+    issues = []
+    level = getattr(fields, "level", UNSET)
+    if stored is not None and level is not UNSET and LEVELS.index(level) < LEVELS.index(stored["level"]):
+        message = f"The trust publishes at the level {stored['level']}, which is never lowered."
+        issues.append(Issue("/level", "protection-lowered", message))
+    for name, at in (("sizes_from", "/sizesFrom"), ("attainment_from", "/attainmentFrom")):
+        number = getattr(fields, name, UNSET)
+        if stored is not None and isinstance(number, int) and number < stored[name]:
+            issues.append(Issue(at, "protection-lowered", f"The trust publishes from {stored[name]} on, which is never lowered."))
+    if issues:
+        raise Conflict(issues[0].message, code="protection-lowered", issues=tuple(issues))
+
+
+def _choose_protection(stored: Any, fields: WindowPublication, threshold: int) -> tuple[str, int, int]:
+    """Returns the level and the smallest numbers: the highest of what is asked for, what the level says and what the trust had before."""
+    before: Any = stored or {"level": LEVELS[0], "sizes_from": SMALLEST, "attainment_from": SMALLEST}
+    level = before["level"] if fields.level is UNSET else fields.level
+    sizes = max(SMALLEST, threshold, before["sizes_from"], 0 if fields.sizes_from is UNSET else fields.sizes_from)
+    least = SMALLEST_STRICT if level == "strict" else SMALLEST
+    attainment = max(sizes, least, before["attainment_from"], 0 if fields.attainment_from is UNSET else fields.attainment_from)
+    return level, sizes, attainment
 
 
 def _check_window(window: Any, kind: str | None) -> None:

@@ -18,8 +18,9 @@ import msgspec
 import structlog
 
 from domain.access.caller import Caller
-from domain.aggregates.aggregates import read_result
+from domain.aggregates.aggregates import prepare_read
 from domain.aggregates.query import AggregateQuery
+from domain.aggregates.results import AggregateResult
 from domain.assessment.publications import FAILED, PUBLISHED, note_publication_change
 from domain.declare.errors import Busy
 from domain.declare.scopes import Scope
@@ -183,8 +184,9 @@ class Publisher:
         """Reads the figures as the client that asked for the publication. Raises _Failed where it may no longer read all of them."""
         caller = Caller(claim.client_id, frozenset({Scope.AGGREGATES_INTERNAL.value}))
         dimensions = "school", "subject", "yearGroup", "sex", "disadvantaged", "eal", "sen"
-        result = await read_result(self._database, caller, AggregateQuery(dimensions, window=str(window_id)))
-        frozen = await asyncio.to_thread(freeze, result)
+        statement, values = prepare_read(caller, AggregateQuery(dimensions, window=str(window_id)))
+        row: Any = await self._transact(claim, lambda connection: connection.fetchrow(statement.sql, *statement.bind(values)))
+        frozen = await asyncio.to_thread(lambda: freeze(msgspec.json.decode(row[0], type=AggregateResult)))
         schools = sum(len(group.schools) for group in frozen.groups)
 
         async def store(connection: Connection) -> None:

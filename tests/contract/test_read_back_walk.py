@@ -164,7 +164,7 @@ READ: dict[str, dict[str, str]] = {
     **{f"{verb}_target": {"reason": "targetChange.reason", "actor": "targetChange.lockedBy"} for verb in ("lock", "unlock")},
     "withdraw_discount": {"author": "discount.withdrawnBy"},
     "publish_window": {
-        **{name: f"publication.{name}" for name in ("kind", "level", "daysAfterClosing")},
+        **{name: f"publication.{name}" for name in ("kind", "level", "sizesFrom", "attainmentFrom", "daysAfterClosing")},
         **{name: f"publicationChange.{name}" for name in ("reason", "actor")},
     },
     "withdraw_publication": {name: f"publicationChange.{name}" for name in ("reason", "actor")},

@@ -276,14 +276,21 @@ async def test_what_closed_before_an_upgrade_is_queued_and_a_window_publishes_it
     assert (again.status_code, again.json()["type"].rpartition("/")[2]) == (409, "publication-running")
     withdrawn = await published.post(f"/v1/publications/{queued['id']}/withdraw", {"reason": "Not yet"}, manager)
     assert withdrawn.json()["state"] == "withdrawn"
-    waits = await published.post(f"/v1/windows/{window}/publish", {"kind": "final", "daysAfterClosing": 3}, manager)
+    waits = await published.post(
+        f"/v1/windows/{window}/publish", {"kind": "final", "daysAfterClosing": 3, "attainmentFrom": 20}, manager
+    )
     assert waits.json()["state"] == "queued"
+    found = (await published.get(f"/v1/publications/{waits.json()['id']}", manager)).json()
+    assert [found[name] for name in ("level", "sizesFrom", "attainmentFrom")] == ["department", 6, 20]
     publisher = Publisher(published.database, processes=1)
     assert not await publisher.publish_next(), "it is not due"
     question = {"window": CODE, "groupBy": "subject", "trust": str(published.other.ids["trust"])}
     assert (await published.get("/v1/aggregates", published.two_trusts, **question)).json()["editions"] == []
     await published.operator.execute("UPDATE windows SET closed_at = now() - interval '4 days' WHERE id = $1", UUID(window))
     assert await publisher.publish_next()
+    lower = {"kind": "final", "level": "department", "sizesFrom": 6, "attainmentFrom": 19}
+    refused = (await published.post(f"/v1/windows/{window}/publish", lower, manager)).json()
+    assert ("/attainmentFrom", "protection-lowered") in {(issue["at"], issue["code"]) for issue in refused["issues"]}
     (edition,) = (await published.get("/v1/aggregates", published.two_trusts, **question)).json()["editions"]
     assert (edition["publicationId"], edition["edition"]) == (waits.json()["id"], 2)
 

@@ -237,6 +237,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "kind": "provisional",
         "level": "strict",
         "daysAfterClosing": 14,
+        "sizesFrom": 8,
+        "attainmentFrom": 12,
         "reason": "Governors meet",
         "actor": "Head",
     },
