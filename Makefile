@@ -53,7 +53,7 @@ faults: $(READY)  ## kills, cuts, freezes and refusals under load: what was ackn
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 attack: $(READY)  ## all of what the suite does a part of: 5,000 requests for rows of other tenants against each check alone, 300 random questions to both interfaces, 300 trusts whose aggregates are solved
-	@MARKONCE_FULL=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/attack tests/protection tests/read/test_rows_read.py $$(grep -rl 'choose_size(' tests --include='test_*.py') $(ARGS)
+	@MARKONCE_FULL=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/attack tests/protection tests/read/test_rows_read.py $$(grep -rlE 'choose_(size|some)\(' tests --include='test_*.py') $(ARGS)
 
 conformance: $(READY)  ## suites and generated clients of others, against a demonstration (needs Node)
 	@bash tests/conformance/run

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.fixtures.settings import ROOT
+from tests.fixtures.settings import NO_AUTHORITIES, ROOT
 
 PATIENCE = 60.0
 """Seconds for what takes a moment on a quiet machine."""
@@ -101,6 +101,6 @@ def marked(
 def answers(port: int) -> bool:
     """Whether a server at this port is ready."""
     try:
-        return httpx2.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).status_code == 200
+        return httpx2.get(f"http://127.0.0.1:{port}/health/ready", timeout=5, verify=NO_AUTHORITIES).status_code == 200
     except httpx2.TransportError:
         return False

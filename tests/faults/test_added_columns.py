@@ -22,6 +22,7 @@ from tests.fixtures.databases import Databases
 from tests.fixtures.interfaces import Interfaces, open_interfaces, read_exact_json
 from tests.fixtures.random_queries import Document, Question
 from tests.fixtures.settings import ROOT, SECRET, WIDE
+from tests.fixtures.sizes import choose_some
 from tests.fixtures.small_trust import TRUST, URNS, WINDOW, Trust, batch, entry, judged, open_trust, roll, sent, window
 from tests.fixtures.small_trust import opened as opened_window
 from tests.fixtures.two_trusts import build_two_trusts
@@ -67,7 +68,7 @@ def lists() -> list[tuple[str, Question]]:
 async def read_everything(interfaces: Interfaces) -> dict[str, Any]:
     """What both interfaces answer, list by list, and what leads on from a row."""
     answers: dict[str, Any] = {}
-    for name, ask in lists():
+    for name, ask in choose_some(lists(), 3):
         rest = await interfaces.rest(READER, ask)
         assert rest.status_code == 200, (name, rest.text)
         answers[name] = read_exact_json(rest)
@@ -92,7 +93,7 @@ async def read_everything(interfaces: Interfaces) -> dict[str, Any]:
 async def test_a_column_more_in_every_table_changes_no_answer(interfaces: Interfaces) -> None:
     """Of the server that runs, whose statements are prepared, and of one that is started afterwards."""
     before = await read_everything(interfaces)
-    assert sum(len(answer["data"]) for name, answer in before.items() if " " in name) > 200
+    assert sum(len(answer["data"]) for name, answer in before.items() if " " in name) > 60
     assert len(await add_columns(interfaces.two_trusts.databases, "added")) > 35
     assert await read_everything(interfaces) == before
     restarted = await Database.open(interfaces.two_trusts.databases.app_url)

@@ -17,6 +17,7 @@ from domain import COMMANDS
 from domain.declare.ids import new_id
 from tests.fixtures.both_roles import BothRoles
 from tests.fixtures.command_requests import DOCUMENTS, Comparable, by_graphql, by_rest, value_at
+from tests.fixtures.sizes import choose_size, choose_some
 
 LONG = "x" * 3000
 VALUES: list[Any] = [None, "", " ", "a\u0007b", LONG, -1, 2.5, [], "2018-13-01"]
@@ -33,7 +34,7 @@ def places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
 def changed(document: Any) -> Iterator[Any]:
     """The document with one thing changed, left out or added. GraphQL takes what is no list for a list of one, so a list stays one."""
     for place in places(document):
-        for value in [*VALUES, ...]:
+        for value in choose_some([*VALUES, ...], 3, str(place)):
             made = copy.deepcopy(document)
             node = made
             for key in place[:-1]:
@@ -94,7 +95,7 @@ async def test_what_is_wrong_with_an_input_is_the_same_problem(name: str, both_r
         refused += rest.status >= 400
         different += differences(document, rest, graphql)
     assert different == []
-    assert refused > 5
+    assert refused > choose_size(1, 5)
 
 
 NEVER = ("x", "0", " ", "\u0007", "%", "a" * 5000, str(UUID(int=0)), "{" + "0" * 32 + "}", str(new_id(4)), str(new_id(8)).upper())

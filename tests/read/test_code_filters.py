@@ -12,6 +12,7 @@ from domain.declare.resource import LabelOf
 from domain.declare.scopes import Scope
 from domain.read import prepared
 from domain.read.query import Condition, FieldValue, ListQuery, PageRows, ToMany
+from tests.fixtures.sizes import choose_some
 from tests.fixtures.two_trusts import TwoTrusts
 
 LOOKED_UP = [
@@ -31,7 +32,7 @@ async def test_a_filter_by_a_code_lists_the_rows_that_show_it(client: str, two_t
     assert stands is not None
     assert (stands.snapshot.only_tenant is not None) == (client == "North")
     tried = 0
-    for noun, name in LOOKED_UP:
+    for noun, name in choose_some(LOOKED_UP, 2, client):
         resource = RESOURCES[noun]
         field = resource.fields[name]
         keys = tuple((key, FieldValue(shown)) for key, shown in resource.fields.items() if not shown.costly)
@@ -61,4 +62,4 @@ async def test_a_filter_by_a_code_lists_the_rows_that_show_it(client: str, two_t
                 assert {row["code"] for row in shown} == {codes[0]}
                 ids = {row["id"] for row in shown}
                 assert ids <= {row["id"] for row in every if row["code"] == codes[0]}
-    assert tried > 50
+    assert tried > 25

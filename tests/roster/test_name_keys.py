@@ -7,6 +7,7 @@ import pytest
 
 from domain.roster.names import fold_name, make_sort_key
 from domain.support.texts import clean_text, find_invisible
+from tests.fixtures.sizes import choose_size
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_other_names_have_other_keys(one: str, other: str) -> None:
 
 def test_the_key_of_any_character_does_not_depend_on_case_or_on_unicodes_form() -> None:
     wrong = []
-    for code_point in range(sys.maxunicode + 1):
+    for code_point in range(0, sys.maxunicode + 1, choose_size(3, 1)):
         character = chr(code_point)
         if unicodedata.category(character) in {"Cn", "Co", "Cs"}:
             continue

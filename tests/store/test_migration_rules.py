@@ -108,7 +108,7 @@ def upgrading(cluster: embedded.Cluster) -> Upgrading:
 
 
 @pytest.mark.xdist_group("migrations")
-@pytest.mark.parametrize("revision", [revision for revision in OURS if revision >= FIRST][choose_size(-20, 0) :])
+@pytest.mark.parametrize("revision", [revision for revision in OURS if revision >= FIRST][choose_size(-8, 0) :])
 async def test_a_migration_of_ours_takes_nothing_away(upgrading: Upgrading, tmp_path: Path, revision: str) -> None:
     databases = await upgrading.reach(OURS[OURS.index(revision) - 1], tmp_path / "before")
     assert (await run_and_check(databases, folder_of(tmp_path / "after", up_to=revision), LATER)).wrong == []

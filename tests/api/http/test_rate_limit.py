@@ -63,7 +63,8 @@ def test_guessing_a_secret_ends_in_429(tight: Server) -> None:
     tight.register("guessed", "installation=schools:read")
     client_id, _ = tight.secrets["guessed"]
     form = {"grant_type": "client_credentials"}
-    answers = [httpx2.post(f"{tight.base_url}/oauth/token", data=form, auth=(client_id, f"guess {i}")) for i in range(20 * BURST)]
+    with httpx2.Client(base_url=tight.base_url) as http:
+        answers = [http.post("/oauth/token", data=form, auth=(client_id, f"guess {i}")) for i in range(20 * BURST)]
     assert {answer.status_code for answer in answers} == {401, 429}
     (refused, *_) = [answer for answer in answers if answer.status_code == 429]
     assert refused.json()["error"] == "temporarily_unavailable"
