@@ -113,7 +113,7 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     def encrypt_position(position: bytes) -> str:
         return cursors.encrypt_position(position, caller.client_id, fingerprint)
 
-    if query.view == "own" and (covered := await find_covered(database, caller, query)) is not None:
+    if (covered := await find_covered(database, caller, query)) is not None:
         named = await read_result(database, caller, replace(query, group_by=("subject", "window")))
         _resolve_schools(query, named)
         rows = await read_rows(database, caller, query, covered)

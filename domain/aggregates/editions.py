@@ -116,11 +116,14 @@ _DIVIDING = Categories._fields
 
 
 async def find_covered(database: Database, caller: Caller, query: AggregateQuery) -> Covered | None:
-    """Returns what a question covers if it is answered from editions: a trust of it publishes, and the caller is a reader there. Otherwise None."""
+    """Returns what a question covers if it is answered from editions, otherwise None.
+
+    It is where a trust of it publishes, and the caller is a reader there or asks as one (view=public).
+    """
     trust = query.trust or ""
     trust_id, number = parse_id(trust), parse_number(trust)
     arguments = (
-        *(caller.client_id, Scope.AGGREGATES_INTERNAL in caller.scopes, list(query.school)),
+        *(caller.client_id, Scope.AGGREGATES_INTERNAL in caller.scopes and query.view == "own", list(query.school)),
         *(
             [id_ for school in query.school if (id_ := parse_id(school))],
             [urn for school in query.school if (urn := parse_number(school))],

@@ -16,6 +16,7 @@ import pytest_asyncio
 from api.app import build_app
 from api.settings import Settings
 from domain.clients.signing_keys import ensure_signing_key
+from domain.publishing import installed
 from domain.publishing.publisher import Publisher
 from domain.store.database import Database
 from domain.store.schema import MIGRATIONS
@@ -195,6 +196,13 @@ async def test_a_reader_of_one_school_gets_its_rows(published: Published) -> Non
     assert [row | {"schoolId": None, "schoolUrn": None, "schoolName": None} for row in of_school] == rows
 
 
+async def test_who_reads_everything_may_look_as_a_reader(published: Published) -> None:
+    question = {"window": CODE, "groupBy": "school,sen", "subject": "reading", "first": 1000}
+    as_reader = (await published.get("/v1/aggregates", published.manager, **question | {"view": "public"})).json()
+    assert as_reader["data"] == (await published.get("/v1/aggregates", published.portal, **question)).json()["data"]
+    assert {row["status"] for row in as_reader["data"]} >= {"c", None}
+
+
 @pytest.mark.parametrize(
     ("question", "code"),
     [
@@ -221,6 +229,16 @@ async def test_a_window_has_one_edition_for_now(published: Published) -> None:
     for token in (published.portal, published.one_school):
         refused = await published.post(f"/v1/windows/{published.window}/publish", {"kind": "provisional"}, token)
         assert refused.status_code == 403
+
+
+async def test_without_the_packages_that_protect_nothing_is_published(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "find_spec", lambda name: None)
+    answer = await published.post(f"/v1/windows/{published.window}/publish", {"kind": "provisional"})
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (503, "publishing-not-installed")
+    assert int(answer.headers["retry-after"]) > 60
+    await Publisher(published.database).run()  # which then ends at once
 
 
 async def test_the_database_shows_rows_to_whoever_reaches_what_they_pool(published: Published) -> None:
