@@ -61,7 +61,7 @@ from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
 from domain.jobs.job import CLEANUP as OLD_JOBS
-from domain.publishing.publish_window import publish_window, withdraw_publication
+from domain.publishing.publish_window import publish_window, reapply_publication, withdraw_publication
 from domain.read.read_counts import CLEANUP as OLD_READ_COUNTS
 from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
@@ -212,6 +212,7 @@ LEDGER: dict[str, Handler] = {
     "client": reapply_client,
     "grant": reapply_grant,
     "calendar-link": reapply_calendar_link,
+    "publication": reapply_publication,
     "register": require_register,
 }
 """What applies each kind of entry of the ledger again."""

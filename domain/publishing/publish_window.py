@@ -1,5 +1,6 @@
 """Publishes a window: its figures are frozen, protected and then read by whoever has aggregates:read. Withdraws a publication."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUBLICATION
 from domain.publishing.installed import require_installed
 from domain.store.database import Connection
+from domain.store.ledger_notes import note
+from domain.store.ledger_reapply import Reapplied
 from domain.support import clock
 from domain.write.action import Action
 from domain.write.checks import Checks
@@ -197,6 +200,7 @@ _FIND = f"""
 SELECT p.tenant_id, p.no, p.state, p.version FROM publications p
 WHERE p.id = $2 AND {reaches_sql("$1", "p.tenant_id", "p.tenant_id", "$3")} FOR UPDATE OF p
 """
+_IS_READ = f"SELECT 1 FROM publications WHERE tenant_id = $1 AND id = $2 AND state <> '{WITHDRAWN}' FOR UPDATE"
 _WITHDRAW = f"""
 UPDATE publications SET state = '{WITHDRAWN}', withdrawn_at = clock_timestamp(), version = version + 1
 WHERE tenant_id = $1 AND id = $2 RETURNING version
@@ -222,4 +226,14 @@ async def withdraw_publication(connection: Connection, caller: Caller, action: A
     await locks.lock([row["id"] for row in schools], [])
     version = await connection.fetchval(_WITHDRAW, tenant_id, action.id)
     await note_publication_change(connection, tenant_id, action.id, version, "withdrawn", caller.client_id, action.fields)
+    note("publication", {"tenant": str(tenant_id), "publication": str(action.id)})
     return PublicationNow(id=str(action.id), edition=found["no"], state=WITHDRAWN, version=version)
+
+
+async def reapply_publication(connection: Connection, facts: Mapping[str, Any]) -> Reapplied:
+    """Withdraws a publication, as an entry of the ledger says."""
+    found = await connection.fetchval(_IS_READ, UUID(facts["tenant"]), UUID(facts["publication"]))
+    if found is None:
+        return Reapplied.NOTHING_TO_DO
+    await connection.fetchval(_WITHDRAW, UUID(facts["tenant"]), UUID(facts["publication"]))
+    return Reapplied.DONE

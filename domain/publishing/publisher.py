@@ -140,6 +140,7 @@ class Publisher:
             log.warning("another process makes the publication", publication=str(claim.id))
         except (_Failed, NothingToPublish) as problem:
             code = str(problem.args[0]) if problem.args else "nobody-eligible"
+            await self._transact(claim, lambda connection: connection.execute(_CLEAR, *claim.key))
             await self._transact(claim, lambda connection: _end(connection, claim, FAILED, code, None, None))
             log.warning("publication failed", publication=str(claim.id), problem=code)
         return True

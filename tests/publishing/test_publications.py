@@ -15,10 +15,12 @@ import pytest_asyncio
 
 from api.app import build_app
 from api.settings import Settings
+from domain import LEDGER
 from domain.clients.signing_keys import ensure_signing_key
 from domain.publishing import installed
 from domain.publishing.publisher import Publisher
 from domain.store.database import Database
+from domain.store.ledger_reapply import Reapplied
 from domain.store.schema import MIGRATIONS
 from tests.attack.generated_trusts import CODE, GeneratedTrust, Mark, count_cells, generate_trust, load_trust, record_marks
 from tests.attack.readings import Reader, list_questions
@@ -335,3 +337,9 @@ async def test_a_withdrawn_edition_is_read_by_nobody(published: Published) -> No
     await app.execute("SELECT set_config('markonce.caller', $1, false)", published.ids["portal"])
     assert await app.fetchval("SELECT count(*) FROM edition_rows") == 0
     await app.close()
+    # a restore of a backup brings it back, and the ledger takes it away again
+    facts = {"tenant": str(published.trust.ids["trust"]), "publication": published.publication["id"]}
+    await published.operator.execute("UPDATE publications SET state = 'published' WHERE id = $1", UUID(facts["publication"]))
+    outcomes = [await LEDGER["publication"](published.operator, facts) for _ in range(2)]
+    assert outcomes == [Reapplied.DONE, Reapplied.NOTHING_TO_DO]
+    assert (await published.get("/v1/aggregates", published.portal, **question)).status_code == 409

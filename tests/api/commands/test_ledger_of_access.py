@@ -34,7 +34,7 @@ OLD, NEW = (ECKey.generate_key("P-256", {"kid": kid}) for kid in ("old", "new"))
 BY_API, BY_COMMAND = "api", "command"
 TAKES = {
     *("release_pupil_upn", "reidentify_pupil", "revoke_calendar_link", "rotate_client_secret", "set_client_keys"),
-    *("remove_client_keys", "revoke_client", "narrow_grant", "end_grant"),
+    *("remove_client_keys", "revoke_client", "narrow_grant", "end_grant", "withdraw_publication"),
 }
 """Commands that take from somebody what a restore may not give back. test_ledger.py has those of pupils."""
 TAKES_NOTHING = {
@@ -52,7 +52,6 @@ TAKES_NOTHING = {
     "unlock_window": "it gives",
     "withdraw_discount": "a figure of the tenant's",
     "withdraw_planned_roll": "an MIS withdraws it again before its day",
-    "withdraw_publication": "not in the ledger yet: docs/backup.md says to withdraw it again before serving",
     "withdraw_scheme_progress": "a figure of the tenant's",
 }
 VERBS = {name.split("_")[0] for name in TAKES | TAKES_NOTHING.keys()} | {"remove", "end", "set"}
