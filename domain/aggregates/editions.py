@@ -100,8 +100,8 @@ SELECT json_build_object(
         LEFT JOIN LATERAL (SELECT p.state, (COALESCE(w.closed_at, w.closes_at) + make_interval(days => p.days_after_closing)) AS due
             FROM publications p WHERE p.tenant_id = w.tenant_id AND p.window_no = w.no
             AND (p.published_at IS NOT NULL OR p.state IN ('queued', 'protecting')) ORDER BY p.no DESC LIMIT 1) l ON true
-        WHERE w.tenant_id IN (SELECT tenant_id FROM publishing) AND {state_sql("$10::timestamptz")} <> 'planned'
-            AND ($8::text IS NULL OR w.code = $8 OR w.id = $9::uuid))
+        WHERE w.tenant_id IN (SELECT tenant_id FROM publishing) AND CASE
+            WHEN $8::text IS NULL THEN {state_sql("$10::timestamptz")} <> 'planned' ELSE w.code = $8 OR w.id = $9::uuid END)
 )::text AS text WHERE EXISTS (SELECT 1 FROM publishing) OFFSET 0
 """
 _ROWS = f"""

@@ -146,6 +146,9 @@ def _check_changeable(state: str, changed: set[str]) -> None:
         raise Conflict(f"The window is {state}.", code="window-state", issues=tuple(issues))
 
 
+_PUBLICATION = "SELECT 1 FROM publications WHERE tenant_id = $1 AND window_no = $2 LIMIT 1"
+
+
 @command(scope=Scope.WINDOWS_WRITE, at_school=False, fails=(NotFound, Conflict, Stale))
 async def delete_window(connection: Connection, caller: Caller, patch: Patch[Removal]) -> Changed:
     """Delete a window in which nothing was ever judged, and what it collects. One that is locked stays until it is unlocked."""
@@ -155,6 +158,9 @@ async def delete_window(connection: Connection, caller: Caller, patch: Patch[Rem
     if stored["state"] == "locked":
         message = "The window is locked: unlock it first, with the reason."
         raise Conflict(message, code="window-state", issues=(Issue("", "window-state", message),))
+    if await connection.fetchval(_PUBLICATION, stored["tenant_id"], stored["no"]):
+        message = "The window has a publication, queued, made or withdrawn, of which the history stays."
+        raise Conflict(message, code="window-in-use", issues=(Issue("", "window-in-use", message),))
     if not await connection.fetchval("SELECT delete_window($1, $2)", stored["tenant_id"], stored["no"]):
         message = (
             f"The window is {stored['state']} and holds judgements, or has held some; what was judged is not deleted with a window."

@@ -110,8 +110,10 @@ PUBLICATIONS = Resource(
         "problem": Field(
             p.problem,
             "Why it failed: nobody-eligible, cannot-protect (even with everything hidden), scope-missing (aggregates:internal at a school has"
-            " ended) or publishing-failed; null otherwise.",
-            vocabulary=declare_list("nobody-eligible", "cannot-protect", "scope-missing", "publishing-failed"),
+            " ended), census-day-published (another window of the same pupils was published first) or publishing-failed; null otherwise.",
+            vocabulary=declare_list(
+                "nobody-eligible", "cannot-protect", "scope-missing", "census-day-published", "publishing-failed"
+            ),
         ),
         "subjects": Field(p.subjects, "The subjects published; null until the figures are frozen.", filter=Filter.NOWHERE),
         "leftOut": Field(p.left_out, "Subjects of the window that are not published.", filter=Filter.NOWHERE),

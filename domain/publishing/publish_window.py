@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller, make_scope_error
 from domain.access.reach import reaches_sql
-from domain.assessment.publications import LEVELS, PUBLISHED, QUEUED, WITHDRAWN, note_publication_change
+from domain.assessment.publications import LEVELS, PROTECTING, PUBLISHED, QUEUED, WITHDRAWN, note_publication_change
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound
 from domain.declare.ids import new_id
@@ -96,7 +96,7 @@ _SAME_PUPILS = """
 SELECT o.code FROM windows w JOIN windows o ON o.tenant_id = w.tenant_id AND o.no <> w.no AND o.census_on = w.census_on
 WHERE w.tenant_id = $1 AND w.no = $2 AND o.year_groups && w.year_groups
     AND EXISTS (SELECT 1 FROM publications p WHERE p.tenant_id = o.tenant_id AND p.window_no = o.no
-        AND (p.published_at IS NOT NULL OR p.state IN ('queued', 'protecting')))
+        AND (p.published_at IS NOT NULL OR p.state = ANY ($3)))
     AND EXISTS (
         SELECT 1 FROM pins a JOIN pins b ON b.tenant_id = a.tenant_id AND b.school_id = a.school_id AND b.window_no = o.no
         WHERE a.tenant_id = w.tenant_id AND a.window_no = w.no
@@ -184,16 +184,22 @@ def _check_window(window: Any, kind: str | None) -> None:
 async def _check_editions(connection: Connection, tenant_id: UUID, no: int) -> None:
     """Raises Conflict where there is an edition already, of this window or of another one about the same pupils."""
     editions = await connection.fetch(_EDITIONS, tenant_id, no)
-    if any(row["state"] in (QUEUED, "protecting") for row in editions):
+    if any(row["state"] in (QUEUED, PROTECTING) for row in editions):
         raise Conflict("The window is being published.", code="publication-running")
     if any(row["published_at"] is not None for row in editions):
         message = (
             "The window has an edition. What differs between two editions is not protected yet, so that there is no second one."
         )
         raise Conflict(message, code="edition-exists")
-    if (other := await connection.fetchval(_SAME_PUPILS, tenant_id, no)) is not None:
+    if (other := await find_same_pupils(connection, tenant_id, no, QUEUED, PROTECTING)) is not None:
         message = f"The window {other} has an edition of the same pupils on the same census day; both together are not protected."
         raise Conflict(message, code="census-day-published")
+
+
+async def find_same_pupils(connection: Connection, tenant_id: UUID, no: int, *states: str) -> str | None:
+    """Returns the code of another window about the same pupils that has an edition, or a publication in one of the states."""
+    code: str | None = await connection.fetchval(_SAME_PUPILS, tenant_id, no, list(states))
+    return code
 
 
 _FIND = f"""

@@ -21,12 +21,13 @@ from domain.access.caller import Caller
 from domain.aggregates.aggregates import prepare_read
 from domain.aggregates.query import AggregateQuery
 from domain.aggregates.results import AggregateResult
-from domain.assessment.publications import FAILED, PUBLISHED, note_publication_change
+from domain.assessment.publications import FAILED, PROTECTING, PUBLISHED, note_publication_change
 from domain.declare.errors import Busy
 from domain.declare.scopes import Scope
 from domain.publishing.frozen import Frozen, NothingToPublish, freeze
 from domain.publishing.installed import is_installed
 from domain.publishing.messages import DecidedGroup, Outcome, Task
+from domain.publishing.publish_window import find_same_pupils
 from domain.publishing.rows import list_rows
 from domain.store.database import Connection, Database, transpose
 
@@ -57,6 +58,14 @@ _STORE = "INSERT INTO publication_parts (tenant_id, publication_id, part, body) 
 _FREEZE = """
 UPDATE publications SET frozen_at = now(), subjects = $3, left_out = $4, school_count = $5 WHERE tenant_id = $1 AND id = $2
 """
+_RAISE = """
+UPDATE publications p SET level = GREATEST(p.level, m.level), sizes_from = GREATEST(p.sizes_from, m.sizes_from),
+    attainment_from = GREATEST(p.attainment_from, m.attainment_from)
+FROM (SELECT max(level) AS level, max(sizes_from) AS sizes_from, max(attainment_from) AS attainment_from FROM publications
+    WHERE tenant_id = $1 AND published_at IS NOT NULL) AS m
+WHERE p.tenant_id = $1 AND p.id = $2
+"""
+"""What was published while this one was queued may have raised them."""
 _COUNT = "UPDATE publications SET parts = $3, parts_done = $4 WHERE tenant_id = $1 AND id = $2"
 _ROWS = """
 INSERT INTO edition_rows (tenant_id, publication_id, school_id, year_group, dimension, category, pooled, figures)
@@ -154,6 +163,9 @@ class Publisher:
             for each in await self._transact(claim, lambda connection: connection.fetch(_PARTS, *claim.key))
         }
         body = stored.pop(FROZEN, None)
+        if body is None:
+            await self._transact(claim, lambda connection: _check_again(connection, claim, row["window_no"]))
+            row = await self._transact(claim, lambda connection: connection.fetchrow(_READ, *claim.key))
         frozen = await self._freeze(claim, row["window_id"]) if body is None else msgspec.json.decode(body, type=Frozen)
         claim.done = {part: msgspec.json.decode(each, type=DecidedGroup) for part, each in stored.items()}
         levels = row["level"], row["sizes_from"], row["attainment_from"]
@@ -271,6 +283,13 @@ class Publisher:
             return await work(connection)
 
         return await self._database.run_transaction(claim.client_id, check_and_work, tenant=claim.tenant_id)
+
+
+async def _check_again(connection: Connection, claim: Claim, window_no: int) -> None:
+    """Raises its numbers to those of the trust. Raises _Failed where another window has become one of the same pupils since it was queued."""
+    if await find_same_pupils(connection, claim.tenant_id, window_no, PROTECTING) is not None:
+        raise _Failed("census-day-published")
+    await connection.execute(_RAISE, *claim.key)
 
 
 async def _end(

@@ -1,12 +1,13 @@
 """A window is published, read and withdrawn over HTTP: what readers get are the rows of the edition, and nothing else."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx2
@@ -302,6 +303,10 @@ async def test_what_closed_before_an_upgrade_is_queued_and_a_window_publishes_it
     assert waits.json()["state"] == "queued"
     found = (await published.get(f"/v1/publications/{waits.json()['id']}", manager)).json()
     assert [found[name] for name in ("level", "sizesFrom", "attainmentFrom")] == ["department", 6, 20]
+    headers = manager | {"If-Match": (await published.get(f"/v1/windows/{window}", manager)).headers["etag"]}
+    deleted = await published.http.request("DELETE", f"/v1/windows/{window}", headers=headers)
+    assert (deleted.status_code, deleted.json()["type"].rpartition("/")[2]) == (409, "window-in-use")
+    assert "publication" in deleted.json()["detail"]
     publisher = Publisher(published.database, processes=1)
     assert not await publisher.publish_next(), "it is not due"
     question = {"window": CODE, "groupBy": "subject", "trust": str(published.other.ids["trust"])}
@@ -313,6 +318,42 @@ async def test_what_closed_before_an_upgrade_is_queued_and_a_window_publishes_it
     assert ("/attainmentFrom", "protection-lowered") in {(issue["at"], issue["code"]) for issue in refused["issues"]}
     (edition,) = (await published.get("/v1/aggregates", published.two_trusts, **question)).json()["editions"]
     assert (edition["publicationId"], edition["edition"]) == (waits.json()["id"], 2)
+
+
+async def test_what_was_queued_is_checked_again_when_its_turn_comes(published: Published) -> None:
+    """A window whose census day has moved is about the same pupils as an edition; and what was published meanwhile raised the numbers."""
+    change: dict[str, Any] = {"id": str(uuid4()), "no": 99, "code": "Moved", "census_on": "2000-01-01"}
+    await published.operator.execute(_COPY_WINDOW, UUID(published.window), json.dumps(change))
+    await published.operator.execute(_COPY_PINS, UUID(published.window))
+    await published.operator.execute(
+        "UPDATE windows SET opens_at = now() + interval '1 day', closes_at = now() + interval '2 days' WHERE no = 99"
+    )
+    planned = await published.get("/v1/aggregates", published.portal, window="Moved", groupBy="subject")
+    assert (planned.status_code, planned.json()["type"].rpartition("/")[2]) == (409, "not-published")
+    await published.operator.execute("UPDATE windows SET opens_at = now() - interval '1 day' WHERE no = 99")
+    queued = await published.post(f"/v1/windows/{change['id']}/publish", {"kind": "provisional"})
+    assert queued.json()["state"] == "queued", queued.text
+    await published.operator.execute("UPDATE publications SET sizes_from = 8 WHERE id = $1", UUID(published.publication["id"]))
+    publisher = Publisher(published.database, processes=1)
+    await published.operator.execute(_MOVE_CENSUS, UUID(change["id"]), UUID(published.window))
+    assert await publisher.publish_next()
+    found = (await published.get(f"/v1/publications/{queued.json()['id']}", published.manager)).json()
+    assert (found["state"], found["problem"], found["sizesFrom"]) == ("failed", "census-day-published", 6)
+    await published.operator.execute("UPDATE windows SET census_on = '2000-01-01' WHERE no = 99")
+    again = await published.operator.fetchval(
+        "UPDATE publications SET state = 'queued', problem = NULL WHERE id = $1 RETURNING id", UUID(found["id"])
+    )
+    assert await publisher.publish_next()
+    found = (await published.get(f"/v1/publications/{again}", published.manager)).json()
+    assert (found["state"], found["problem"], found["sizesFrom"]) == ("failed", "nobody-eligible", 8)
+
+
+_COPY_WINDOW = "INSERT INTO windows SELECT (jsonb_populate_record(w, $2::text::jsonb)).* FROM windows w WHERE id = $1"
+_COPY_PINS = """
+INSERT INTO pins SELECT (jsonb_populate_record(i, '{"window_no": 99}')).* FROM pins i JOIN windows w ON w.tenant_id = i.tenant_id AND w.no = i.window_no
+WHERE w.id = $1
+"""
+_MOVE_CENSUS = "UPDATE windows SET census_on = (SELECT census_on FROM windows WHERE id = $2) WHERE id = $1"
 
 
 async def test_a_withdrawn_edition_is_read_by_nobody(published: Published) -> None:
@@ -327,7 +368,8 @@ async def test_a_withdrawn_edition_is_read_by_nobody(published: Published) -> No
     answer = await published.get("/v1/aggregates", headers, **question)
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "publication-withdrawn")
     assert (await published.post(path, {"reason": "Again"})).status_code == 409
-    history = (await published.get("/v1/publication-changes", published.portal)).json()["data"]
+    of_it = {"publicationId": published.publication["id"]}
+    history = (await published.get("/v1/publication-changes", published.portal, **of_it)).json()["data"]
     assert [(row["outcome"], row["reason"]) for row in history] == [
         ("requested", "Governors meet"),
         ("published", None),
