@@ -16,6 +16,7 @@ from domain.declare.inputs import DryRun, Input, LongText, Output, Text, describ
 from domain.declare.scopes import Scope
 from domain.declare.type_numbers import PUBLICATION
 from domain.publishing.installed import require_installed
+from domain.publishing.same_pupils import find_same_pupils
 from domain.store.database import Connection
 from domain.store.ledger_notes import note
 from domain.store.ledger_reapply import Reapplied
@@ -92,17 +93,6 @@ SELECT max(level) AS level, max(sizes_from) AS sizes_from, max(attainment_from) 
 WHERE tenant_id = $1 AND (published_at IS NOT NULL OR state = 'queued') HAVING count(*) > 0
 """
 """Of the two levels the stricter one comes last in the alphabet too."""
-_SAME_PUPILS = """
-SELECT o.code FROM windows w JOIN windows o ON o.tenant_id = w.tenant_id AND o.no <> w.no AND o.census_on = w.census_on
-WHERE w.tenant_id = $1 AND w.no = $2 AND o.year_groups && w.year_groups
-    AND EXISTS (SELECT 1 FROM publications p WHERE p.tenant_id = o.tenant_id AND p.window_no = o.no
-        AND (p.published_at IS NOT NULL OR p.state = ANY ($3)))
-    AND EXISTS (
-        SELECT 1 FROM pins a JOIN pins b ON b.tenant_id = a.tenant_id AND b.school_id = a.school_id AND b.window_no = o.no
-        WHERE a.tenant_id = w.tenant_id AND a.window_no = w.no
-    )
-ORDER BY o.code LIMIT 1
-"""
 _INSERT = f"""
 INSERT INTO publications (tenant_id, id, window_no, no, kind, level, sizes_from, attainment_from, seed, state, client_id, days_after_closing)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{QUEUED}', $10, $11)
@@ -194,12 +184,6 @@ async def _check_editions(connection: Connection, tenant_id: UUID, no: int) -> N
     if (other := await find_same_pupils(connection, tenant_id, no, QUEUED, PROTECTING)) is not None:
         message = f"The window {other} has an edition of the same pupils on the same census day; both together are not protected."
         raise Conflict(message, code="census-day-published")
-
-
-async def find_same_pupils(connection: Connection, tenant_id: UUID, no: int, *states: str) -> str | None:
-    """Returns the code of another window about the same pupils that has an edition, or a publication in one of the states."""
-    code: str | None = await connection.fetchval(_SAME_PUPILS, tenant_id, no, list(states))
-    return code
 
 
 _FIND = f"""

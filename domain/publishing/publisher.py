@@ -27,8 +27,8 @@ from domain.declare.scopes import Scope
 from domain.publishing.frozen import Frozen, NothingToPublish, freeze
 from domain.publishing.installed import is_installed
 from domain.publishing.messages import DecidedGroup, Outcome, Task
-from domain.publishing.publish_window import find_same_pupils
 from domain.publishing.rows import list_rows
+from domain.publishing.same_pupils import find_same_pupils
 from domain.store.database import Connection, Database, transpose
 
 log = structlog.get_logger()
