@@ -94,7 +94,9 @@ from domain.support.suggestions import Suggestions
 
 
 async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, query: AggregateQuery) -> AggregatePage:
-    """Returns the page that the query asks for, read by one SQL statement, after another one for a LAESTAB.
+    """Returns the page that the query asks for, read by one SQL statement for a caller that reads everything within reach.
+
+    Another one asks first whether editions answer a reader, and one for a LAESTAB.
 
     Raises Forbidden without either scope, or for view=public where the caller may not see every figure unsuppressed;
     Invalid naming every parameter whose value is not within reach; BadRequest for a cursor of another query.
@@ -113,17 +115,27 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     def encrypt_position(position: bytes) -> str:
         return cursors.encrypt_position(position, caller.client_id, fingerprint)
 
+    live = replace(query, crosswalks_on=query.crosswalks_on or query.as_of or clock.read_today())
+    if _reads_everything(caller, query):
+        result, is_current = await _run_read(database, caller, live)
+        if is_current:
+            return await to_thread(_make_page, live, result, after, encrypt_position)
     if (covered := await find_covered(database, caller, query)) is not None:
         named = await read_result(database, caller, replace(query, group_by=("subject", "window")))
         _resolve_schools(query, named)
         rows = await read_rows(database, caller, query, covered)
         elsewhere = replace(query, school=tuple(covered.others), crosswalks_on=clock.read_today())
-        live = (elsewhere, await read_result(database, caller, elsewhere)) if covered.others else None
-        return await to_thread(_make_edition_page, query, named, covered, rows, live, after, encrypt_position)
-    query = replace(query, crosswalks_on=query.crosswalks_on or query.as_of or clock.read_today())
-    result = await read_result(database, caller, query)
+        beside = (elsewhere, await read_result(database, caller, elsewhere)) if covered.others else None
+        return await to_thread(_make_edition_page, query, named, covered, rows, beside, after, encrypt_position)
+    result = await read_result(database, caller, live)
     # suppression among hundreds of schools takes seconds of arithmetic; in a thread, other requests continue meanwhile
-    return await to_thread(_make_page, query, result, after, encrypt_position)
+    return await to_thread(_make_page, live, result, after, encrypt_position)
+
+
+def _reads_everything(caller: Caller, query: AggregateQuery) -> bool:
+    """Whether the caller asks as itself, and by its snapshot reads all figures wherever it reaches: no edition answers it."""
+    scopes = frozenset[str]() if caller.snapshot is None else caller.snapshot.scopes & caller.scopes
+    return query.view == "own" and Scope.AGGREGATES_INTERNAL in scopes
 
 
 _ONLY_SCHOOL = set_caller_first("SELECT find_only_school() AS id WHERE c.s IS NOT NULL OFFSET 0")
@@ -155,14 +167,20 @@ async def add_unknown_names(database: Database, caller: Caller, problem: PartlyR
 
 async def read_result(database: Database, caller: Caller, query: AggregateQuery) -> AggregateResult:
     """Returns the counts that a query asks for, of all that is within reach."""
-    statement, values = prepare_read(caller, query)
-    text, is_current = await statement.run(database, values)
+    result, is_current = await _run_read(database, caller, query)
     if caller.snapshot is not None and not is_current:
         scopes = (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL)
         await check_standing(
             database, caller.client_id, {"aggregates": Need(next(scope for scope in scopes if scope in caller.scopes))}
         )
-    return msgspec.json.decode(text, type=AggregateResult)
+    return result
+
+
+async def _run_read(database: Database, caller: Caller, query: AggregateQuery) -> tuple[AggregateResult, bool]:
+    """Returns the counts, and whether the caller's snapshot, if it has one, is current."""
+    statement, values = prepare_read(caller, query)
+    text, is_current = await statement.run(database, values)
+    return msgspec.json.decode(text, type=AggregateResult), is_current
 
 
 def prepare_read(caller: Caller, query: AggregateQuery) -> tuple[Statement, dict[str, Any]]:

@@ -15,7 +15,7 @@ def group(school: str | None, eligible: int, placed: int, *, internal: bool = Fa
     """Pupils of a school, or of all: half of the placed are expected, a third is higher, and their values are 10 each."""
     facts = GroupFacts(1, internal, 6, 1, "2026-10-01", "trust", 1, school)
     counts = PupilCounts(eligible, eligible, eligible, placed // 2, placed // 3, placed, placed, placed, 1000 * placed, True)
-    return PupilGroup(GroupKey(school, "reading", "w", "2026-27", None), Categories(sex), facts, counts)
+    return PupilGroup(GroupKey(school, "reading", "w", "2026-27", None, None), Categories(sex), facts, counts)
 
 
 def rows(groups: list[PupilGroup], of_schools: list[PupilGroup], dimensions: tuple[str, ...]) -> list[Any]:

@@ -67,7 +67,8 @@ def test_a_grant_is_read_from_its_text() -> None:
     assert parse_grant("trust:4128=aggregates:read") == GrantRequest("trust", 4128, (Scope.AGGREGATES_READ,))
     assert parse_grant("localAuthority:036=pupils:read") == GrantRequest("localAuthority", 36, (Scope.PUPILS_READ,))
     usual = tuple(scope for scope in Scope if scope not in NAMED_ALONE)
-    assert {*Scope} - {*usual} == {"pupils:merge", "privacy:write", "imports:write", "clients:write", "grants:write"}
+    alone = {"pupils:merge", "privacy:write", "imports:write", "clients:write", "grants:write", "publications:write"}
+    assert {*Scope} - {*usual} == alone
     assert parse_grant("installation=all") == GrantRequest("installation", None, usual)
     assert Scope.PUPILS_MERGE in parse_grant("trust:4128=all,pupils:merge").scopes
 

@@ -56,7 +56,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
     open_window = await opened(client)
     planned, closed, final = [
         str((await sent(client, "/v1/windows", window(code, **terms), 201))["id"])
-        for code, terms in (("planned", {}), ("closed", late), ("final", late))
+        for code, terms in (("planned", {}), ("closed", late | {"censusOn": "2018-05-15"}), ("final", late))
     ]
     await sent(client, f"/v1/windows/{final}/lock", {"reason": "The results are final"})
     rows = [entry(n, formerUpns=[FORMER] if n == NUMBERS["release_pupil_upn"] else None) for n in range(1, 9)]
