@@ -18,6 +18,7 @@ from api.setting_names import compare_names
 from api.settings import SETTINGS, find_url_problems
 from domain.declare.errors import DatabaseError, DomainError
 from domain.store.ledger import Ledger
+from domain.store.role_names import require_operator
 from domain.store.schema import require_schema
 from domain.store.single_transaction import run_single_transaction
 
@@ -96,12 +97,13 @@ def open_ledger() -> Ledger | None:
 
 def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     """Runs `work` in one transaction as the operator role. Exits with an error where the database's schema does not fit
-    this program.
+    this program, or the URL names a role that is neither the operator nor the owner.
 
     `work` prints no success, since COMMIT may fail after it: a command prints what was done when this has returned."""
 
     async def check_and_work(connection: Any) -> T:
         await require_schema(connection)
+        await require_operator(connection, setting)
         return await work(connection)
 
     url, setting = read_operator_url()

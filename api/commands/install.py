@@ -61,6 +61,11 @@ def serve(
     from api.server.log_lines import is_text, write_line
     from api.server.supervisor import listen, supervise
 
+    def refuse(faults: list[str]) -> None:
+        if faults and not is_text(sys.stderr.isatty()):
+            write_line("error", "server not started", faults=faults)
+        fail_with_faults(faults)
+
     faults: list[str] = []
     try:
         Settings.from_environment()
@@ -69,18 +74,16 @@ def serve(
     url, secret = os.environ.get("DATABASE_URL"), os.environ.get("MARKONCE_SECRET", "").encode()
     if url and not find_url_problems(os.environ, "DATABASE_URL"):
         faults += asyncio.run(find_start_faults(url, secret if len(secret) >= MIN_SECRET else None))
-    if faults and not is_text(sys.stderr.isatty()):
-        write_line("error", "server not started", faults=faults)
-    fail_with_faults(faults)
+    refuse(faults)
     warn_of_unknown_settings()
     settings = Settings.from_environment()
-    fail_with_faults(reapply_before_serving(settings.database_url))
+    refuse(reapply_before_serving(settings.database_url))
     try:
         listeners = [listen(host, port)]
         if settings.ops_port:
             listeners.append(listen(settings.ops_host, settings.ops_port, advice="choose another with MARKONCE_OPS_PORT"))
     except OSError as problem:
-        fail(escape(str(problem)))
+        refuse([str(problem)])
     if is_text(sys.stdout.isatty()):
         console.print(f"Serving on {host}:{port}, reached as {settings.base_url} (MARKONCE_BASE_URL). Ctrl-C stops it.")
     write_line("info", "server started", address=f"{host}:{port}", base_url=settings.base_url, operations=settings.ops_port or None)
@@ -199,13 +202,16 @@ def _read_installation(*, needs_all: bool) -> tuple[RoleNames, dict[str, str], s
             f"Set MARKONCE_SECRET to 32 random bytes or more, and store it: it protects the keys. A new random value: {example}"
         )
     fail_with_faults(faults)
-    passwords, databases = {}, list[str]()
+    passwords, databases = {}, dict[str, str]()
     for setting, role in zip(URLS, (names.app, names.owner, names.operator), strict=True):
         url = read_url(os.environ.get(setting) or "postgresql://")
         if url.password and url.user == role:
             passwords[role] = url.password
-        databases += [url.database] if url.database else []
-    return names, passwords, databases[0] if databases else "markonce"
+        databases |= {setting: url.database} if url.database else {}
+    if len({*databases.values()}) > 1:
+        named = ", ".join(f"{setting} the database {database}" for setting, database in databases.items())
+        fail_with_faults([f"The URLs name different databases: {named}. All name one, which is the installation's"])
+    return names, passwords, next(iter(databases.values()), "markonce")
 
 
 def _print_roles(names: RoleNames, passwords: dict[str, str], database: str) -> None:

@@ -72,7 +72,9 @@ def reapply_before_serving(url: str) -> list[str]:
     except DomainError as problem:
         return [format_problem(problem)]
     if keeps_ledger and not is_set:
-        return ["This installation keeps a ledger, and MARKONCE_LEDGER is not set: it is a file of this server"]
+        return [
+            "This installation keeps a ledger, and MARKONCE_LEDGER is not set. Set it to the whole path of this server's file NAME.ledger"
+        ]
     if not missing:
         return []
     for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from domain.declare.errors import DatabaseError
 from domain.store.database import Connection
 from domain.store.programs import EmbeddedError, find_binaries, take_last_lines
+from domain.store.role_names import require_owner
 from domain.store.single_transaction import run_single_transaction
 from domain.store.urls import require_url
 
@@ -21,6 +22,7 @@ def write_backup(url: str, setting: str, path: Path) -> int:
 
     A backup that fails leaves no file. Raises DatabaseError. Must not be called inside a running event loop.
     """
+    asyncio.run(run_single_transaction(url, lambda connection: require_owner(connection, setting), setting))
     dump, restore = find_programs(asyncio.run(_read_server_major(url, setting)))
     database, environment = _name_database(url, setting)
     partial = path.with_name(f"{path.name}.partial")

@@ -146,6 +146,26 @@ async def find_owner_faults(connection: Connection, names: RoleNames) -> list[st
     return faults
 
 
+async def require_operator(connection: Connection, setting: str) -> None:
+    """Raises DatabaseError where the connection's role is neither the operator nor the owner of the tables. `setting` names its URL."""
+    if not await connection.fetchval("SELECT has_table_privilege('clients', 'INSERT')"):
+        role = await connection.fetchval("SELECT current_user")
+        raise DatabaseError(f"{setting} logs in as {role}, which may not make clients and grants: name the operator role.")
+
+
+async def require_owner(connection: Connection, setting: str) -> None:
+    """Raises DatabaseError where there are tables, and the connection's role is not their owner. `setting` names its URL."""
+    wrong = await connection.fetchrow(_OTHER_OWNER)
+    if wrong is not None:
+        raise DatabaseError("The tables of {} belong to {}, and {} logs in as {}.".format(*wrong[:2], setting, wrong[2]))
+
+
+_OTHER_OWNER = """
+SELECT current_database()::text, pg_get_userbyid(relowner)::text, current_user::text FROM pg_class
+WHERE relnamespace = to_regnamespace('public') AND relname = 'tenants' AND NOT pg_has_role(relowner, 'USAGE')
+"""
+
+
 async def list_roles_without_login(connection: Connection, names: RoleNames) -> list[str]:
     """Returns the names of the roles that cannot log in yet."""
     stand = await connection.fetchrow(_STAND, [names.app, names.operator])

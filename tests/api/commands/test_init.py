@@ -87,11 +87,17 @@ async def test_what_is_wrong_is_said_before_anything_is_made(empty: EmptyServer)
     code, said = empty.run("init")
     assert (code, "DATABASE_OWNER_URL: " in said, "refuses the login of the role first_owner" in said) == (1, True, True), said
     assert "`init --print-roles` prints the SQL that makes the roles" in said
+    code, said = empty.run("init", DATABASE_OWNER_URL=empty.url("first_owner", "postgres"))
+    assert (code, "The URLs name different databases: " in said, "DATABASE_OWNER_URL the database postgres" in said) == (
+        1,
+        True,
+        True,
+    ), said
     for arguments in ([], ["--admin-url", empty.url(ADMIN, "postgres").replace(f":{PASSWORD.replace('%', '%25')}@", "@")]):
         code, said = empty.run(
             "init",
             *arguments,
-            DATABASE_OWNER_URL=f"postgres://first_owner@{empty.cluster.host}:{empty.cluster.port}/x",
+            DATABASE_OWNER_URL=f"postgres://first_owner@{empty.cluster.host}:{empty.cluster.port}/{DATABASE}",
             HOME="/nowhere",
         )
         assert (code, "No password was given (URL, PGPASSWORD or ~/.pgpass)." in said) == (1, True), said

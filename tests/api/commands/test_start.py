@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -108,3 +110,34 @@ def test_serve_lists_faults_of_settings_and_database_and_does_not_listen(keyed: 
     (line,) = map(json.loads, done.stderr.splitlines())
     assert (line["event"], line["level"], len(line["faults"])) == ("server not started", "error", 3)
     assert OTHER.decode() not in done.stderr + done.stdout
+
+
+def test_a_command_and_a_backup_refuse_the_app_role(keyed: Databases, tmp_path: Path) -> None:
+    """Whether they read or write; the message names the setting and the role."""
+    environment = {"PATH": os.environ["PATH"], "DATABASE_OPERATOR_URL": keyed.app_url, "DATABASE_OWNER_URL": keyed.app_url}
+    file = tmp_path / "markonce.dump"
+    said = {
+        arguments: subprocess.run(
+            [sys.executable, "-m", "api", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        for arguments in (("client", "list"), ("client", "create", "Mistaken"), ("backup", str(file)))
+    }
+    for arguments, done in said.items():
+        assert (done.returncode, done.stderr) == (1, ""), arguments
+        setting = "DATABASE_OWNER_URL" if arguments[0] == "backup" else "DATABASE_OPERATOR_URL"
+        assert f"{setting} logs in as markonce_app" in done.stdout, arguments
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_in_use_is_a_line_of_the_log(keyed: Databases) -> None:
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": keyed.app_url, "MARKONCE_SECRET": SECRET}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "api", "serve", "--port", port],
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (done.returncode, line["event"]) == (1, "server not started")
+    assert f"Port {port} on 127.0.0.1 is in use" in done.stdout
+    assert f"Port {port} on 127.0.0.1 is in use" in line["faults"][0]
