@@ -113,6 +113,28 @@ BEGIN
     ) RETURNING j.client_id, j.id;
 END $$;
 
+CREATE FUNCTION public.claim_preview(by_holder uuid, lease_seconds integer) RETURNS TABLE(tenant_id uuid, id uuid, client_id uuid)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM publication_previews) THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('markonce publications', 0));
+    DELETE FROM publication_previews p WHERE p.requested_at < now() - interval '1 day';
+    RETURN QUERY UPDATE publication_previews p SET state = 'protecting', attempts = attempts + 1, holder = by_holder,
+        leased_until = clock_timestamp() + make_interval(secs => lease_seconds)
+    WHERE (p.tenant_id, p.id) = (
+        SELECT w.tenant_id, w.id FROM publication_previews w
+        WHERE w.state IN ('queued', 'protecting') AND COALESCE(w.leased_until, '-infinity') < clock_timestamp() AND NOT EXISTS (
+            SELECT 1 FROM publication_previews o WHERE o.tenant_id = w.tenant_id AND o.state = 'protecting' AND o.leased_until >= clock_timestamp()
+        )
+        ORDER BY w.requested_at, w.id LIMIT 1
+    ) RETURNING p.tenant_id, p.id, p.client_id;
+END $$;
+
 CREATE FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) RETURNS TABLE(tenant_id uuid, id uuid, client_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -4025,6 +4047,35 @@ CREATE TABLE public.publication_parts (
 
 ALTER TABLE ONLY public.publication_parts FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.publication_previews (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    window_no smallint NOT NULL,
+    level text NOT NULL,
+    sizes_from smallint NOT NULL,
+    attainment_from smallint NOT NULL,
+    seed integer NOT NULL,
+    state text DEFAULT 'queued'::text NOT NULL,
+    problem text,
+    subjects text[],
+    left_out text[],
+    school_count integer,
+    parts integer,
+    parts_done integer DEFAULT 0 NOT NULL,
+    populations integer,
+    hidden integer,
+    client_id uuid NOT NULL,
+    requested_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    frozen_at timestamp with time zone,
+    holder uuid,
+    leased_until timestamp with time zone,
+    attempts smallint DEFAULT 0 NOT NULL,
+    body bytea,
+    CONSTRAINT publication_previews_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'protecting'::text, 'ready'::text, 'failed'::text])))
+);
+
+ALTER TABLE ONLY public.publication_previews FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.publications (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -5019,6 +5070,9 @@ ALTER TABLE ONLY public.publication_changes
 ALTER TABLE ONLY public.publication_parts
     ADD CONSTRAINT publication_parts_pkey PRIMARY KEY (tenant_id, publication_id, part);
 
+ALTER TABLE ONLY public.publication_previews
+    ADD CONSTRAINT publication_previews_pkey PRIMARY KEY (tenant_id, window_no);
+
 ALTER TABLE ONLY public.publications
     ADD CONSTRAINT publications_pkey PRIMARY KEY (tenant_id, id);
 
@@ -5521,6 +5575,12 @@ ALTER TABLE ONLY public.publication_changes
 ALTER TABLE ONLY public.publication_parts
     ADD CONSTRAINT publication_parts_tenant_id_publication_id_fkey FOREIGN KEY (tenant_id, publication_id) REFERENCES public.publications(tenant_id, id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.publication_previews
+    ADD CONSTRAINT publication_previews_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id);
+
+ALTER TABLE ONLY public.publication_previews
+    ADD CONSTRAINT publication_previews_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.publications
     ADD CONSTRAINT publications_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id);
 
@@ -5716,6 +5776,8 @@ CREATE POLICY maintenance ON public.publication_changes TO markonce_owner, marko
 
 CREATE POLICY maintenance ON public.publication_parts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
+CREATE POLICY maintenance ON public.publication_previews TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
 CREATE POLICY maintenance ON public.publications TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.pupil_history TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
@@ -5793,6 +5855,8 @@ ALTER TABLE public.planned_stays ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.publication_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.publication_parts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.publication_previews ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.publications ENABLE ROW LEVEL SECURITY;
 
@@ -5962,6 +6026,8 @@ CREATE POLICY reached ON public.publication_changes TO markonce_app USING ((EXIS
 CREATE POLICY reached ON public.publication_parts TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.publications p
   WHERE ((p.tenant_id = publication_parts.tenant_id) AND (p.id = publication_parts.publication_id) AND (p.state = 'protecting'::text) AND (p.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif"))))));
+
+CREATE POLICY reached ON public.publication_previews TO markonce_app USING (public.counts_all_schools(tenant_id));
 
 CREATE POLICY reached ON public.publications TO markonce_app USING ((EXISTS ( SELECT 1
    FROM public.reach r
@@ -6153,6 +6219,10 @@ GRANT ALL ON FUNCTION public.bump_versions(in_tenant uuid, of_schools uuid[]) TO
 REVOKE ALL ON FUNCTION public.claim_job(lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.claim_job(lease_seconds integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.claim_preview(by_holder uuid, lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_preview(by_holder uuid, lease_seconds integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.claim_preview(by_holder uuid, lease_seconds integer) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.claim_publication(by_holder uuid, lease_seconds integer) TO markonce_app;
@@ -6718,6 +6788,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_changes TO markonc
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_parts TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_parts TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_previews TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publication_previews TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publications TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.publications TO markonce_operator;

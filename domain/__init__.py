@@ -61,6 +61,7 @@ from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
 from domain.jobs.job import CLEANUP as OLD_JOBS
+from domain.publishing.preview_window import preview_window
 from domain.publishing.publish_window import publish_window, reapply_publication, withdraw_publication
 from domain.read.read_counts import CLEANUP as OLD_READ_COUNTS
 from domain.roster.change_group import delete_group, update_group
@@ -182,6 +183,7 @@ COMMANDS = {
         withdraw_discount,
         repin_window,
         publish_window,
+        preview_window,
         withdraw_publication,
         update_school,
         record_school_references,

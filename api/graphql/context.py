@@ -19,6 +19,7 @@ from domain.declare.errors import BadRequest, Issue, NotFound, PartlyRead
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, read_job
+from domain.publishing.read_preview import read_preview
 from domain.read.cursors import Cursors
 from domain.read.groups_read import GroupsRead
 from domain.read.read_counts import ReadCounts
@@ -142,6 +143,13 @@ async def _read_readiness(context: OperationContext, arguments: Mapping[str, Any
         return None
 
 
+async def _read_publication_preview(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return msgspec.to_builtins(await read_preview(context.database, context.caller, str(arguments["window"])))
+    except NotFound:
+        return None
+
+
 async def _read_transitions(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
     context.caller.require_scope(Scope.AGGREGATES_INTERNAL, "transitions")
     page = await read_transitions(context.database, context.caller, context.cursors, read_transition_query(_list_pairs(arguments)))
@@ -177,6 +185,7 @@ FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitabl
     "aggregates": _read_aggregates,
     "job": _read_job,
     "me": _read_me,
+    "publicationPreview": _read_publication_preview,
     "readiness": _read_readiness,
     "receipt": _read_receipt,
     "transitions": _read_transitions,

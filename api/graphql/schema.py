@@ -51,6 +51,7 @@ from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
 from domain.jobs.job import Job
+from domain.publishing.read_preview import PublicationPreview
 from domain.support.slices import run_in_slices
 from domain.write.command import Command
 from domain.write.stored_answers import KeptAnswer
@@ -192,6 +193,10 @@ def _make_query() -> type:
     description = "What stops each school of a trust from being aggregated, and who can mend it. Needs aggregates:internal."
     trust = [make_argument("trust", "ID", "The trust's id; of a school that has none, its own.")]
     query["readiness"] = make_field(FunctionField, "readiness", f"{make_output_type(TrustReadiness)} | None", description, trust)
+    description = "What an edition of a window would hide and why; null where no preview was asked for. Needs aggregates:internal."
+    window = [make_argument("window", "ID", "The window's id.")]
+    preview_type = f"{make_output_type(PublicationPreview)} | None"
+    query["publicationPreview"] = make_field(FunctionField, "publicationPreview", preview_type, description, window)
     query["transitions"] = _make_transitions()
     description = "What became of a request whose answer was lost; null where no request with the key ended well within 7 days."
     key = [make_argument("key", "String", "The idempotencyKey of the request.")]

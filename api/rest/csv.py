@@ -21,6 +21,8 @@ from domain.aggregates.query import CLASS, DIMENSIONS, AggregateQuery
 from domain.aggregates.transition_rows import TransitionPage, TransitionRow
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.vocabulary import find_word
+from domain.publishing.preview_groups import PreviewGroup
+from domain.publishing.read_preview import PublicationPreview
 from domain.read.query import FieldValue, ListQuery, ToMany, ToOne
 from domain.read.staff_names import make_class_issue
 from domain.support.slices import Steps
@@ -127,6 +129,17 @@ def write_transitions(page: TransitionPage) -> Steps[bytes]:
     """A row for each row of the matrix and each reason why pupils are left out."""
     columns = [field.encode_name for field in msgspec.structs.fields(TransitionRow)]
     return write_table(columns, ([row[column] for column in columns] for row in msgspec.to_builtins(page.data)))
+
+
+def write_preview(preview: PublicationPreview) -> Steps[bytes]:
+    """A row for each group of the edition. Lists are separated by semicolons."""
+    columns = [field.encode_name for field in msgspec.structs.fields(PreviewGroup)]
+    rows = ([_join(row[column]) for column in columns] for row in msgspec.to_builtins(preview.groups))
+    return write_table(columns, rows)
+
+
+def _join(value: object) -> object:
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def make_whole_query(query: AggregateQuery) -> AggregateQuery:

@@ -26,6 +26,7 @@ from domain.clients.me import read_me
 from domain.declare.errors import BadRequest, Issue, PartlyRead
 from domain.declare.scopes import Scope
 from domain.declare.value_types import ValueType
+from domain.publishing.read_preview import read_preview
 from domain.read.checks import FUNCTION_VALUES
 from domain.read.groups_read import GroupsRead
 from domain.read.prepared import REACH_VERSION
@@ -84,6 +85,25 @@ async def get_readiness(request: Request) -> Response:
     check_parameters(request.query_params)
     get_context(request.scope).charge(values=FUNCTION_VALUES["readiness"])
     return _make_private_response(await read_readiness(state.database, caller, read_path(request, "id")))
+
+
+async def get_publication_preview(request: Request) -> Response:
+    """GET /v1/windows/{id}/publication-preview: what an edition would hide and why. As CSV a row for each group."""
+    state, caller = request.app.state, await authenticate(request)
+    caller.require_scope(Scope.AGGREGATES_INTERNAL, "publicationPreview")
+    check_parameters(request.query_params, "format", "bom")
+    get_context(request.scope).charge(values=FUNCTION_VALUES["publicationPreview"])
+    as_csv, _, issues = csv.read_format(request)
+    if issues:
+        raise BadRequest(issues[0].message, code="parameter-invalid", issues=tuple(issues))
+    preview = await read_preview(state.database, caller, read_path(request, "id"))
+    if not as_csv:
+        return _make_private_response(preview)
+    mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
+    body = mark + await run_in_slices(csv.write_preview(preview))
+    response = JsonResponse(body, *csv.make_file_headers("publication-preview"), kind=csv.CSV)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 async def get_transitions(request: Request) -> Response:

@@ -16,7 +16,15 @@ from api.http.body import Handler
 from api.http.deprecation import deprecate
 from api.rest.calendars import get_calendar, get_linked_calendar
 from api.rest.collection_summaries import get_collection_summary
-from api.rest.functions import get_aggregates, get_me, get_readiness, get_stored_answers, get_transitions, import_register
+from api.rest.functions import (
+    get_aggregates,
+    get_me,
+    get_publication_preview,
+    get_readiness,
+    get_stored_answers,
+    get_transitions,
+    import_register,
+)
 from api.rest.jobs import get_job
 from api.rest.read import link_handler, list_handler, lookup_handler, row_handler
 from api.rest.write import command_handler
@@ -64,6 +72,7 @@ class Function(Enum):
     IMPORT = auto()
     JOB = auto()
     READINESS = auto()
+    PUBLICATION_PREVIEW = auto()
     TRANSITIONS = auto()
     TRUST_CALENDAR = auto()
     SCHOOL_CALENDAR = auto()
@@ -106,6 +115,8 @@ def _make_endpoints() -> Iterator[RestEndpoint]:
     yield RestEndpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
     yield RestEndpoint("GET", "/v1/aggregates/transitions", Function.TRANSITIONS, get_transitions)
     yield RestEndpoint("GET", "/v1/trusts/{id}/readiness", Function.READINESS, get_readiness)
+    preview = "/v1/windows/{id}/publication-preview"
+    yield RestEndpoint("GET", preview, Function.PUBLICATION_PREVIEW, get_publication_preview)
     yield RestEndpoint("GET", "/v1/idempotency-keys/{key:path}", Function.IDEMPOTENCY_KEY, get_stored_answers)
     renamed = deprecate(get_stored_answers, "/v1/receipts/", "/v1/idempotency-keys/")
     yield RestEndpoint("GET", "/v1/receipts/{key:path}", Function.RECEIPT_OF_KEY, renamed)

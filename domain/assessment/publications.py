@@ -17,6 +17,8 @@ from domain.store.database import Connection
 from domain.store.metadata import metadata
 
 QUEUED, PROTECTING, PUBLISHED, WITHDRAWN, FAILED = "queued", "protecting", "published", "withdrawn", "failed"
+READY = "ready"
+"""The state of a preview that can be read."""
 KINDS = ("provisional", "revised", "final")
 LEVELS = ("department", "strict")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domain.protection.figures import Integers, Layout, Mask
 from domain.protection.tables import Side, Split
@@ -73,3 +74,22 @@ def find_primary(level: Level, layout: Layout, split: Split) -> tuple[Mask, dict
             is_one_sided &= split.frame < max(SMALL_BASE, level.attainment_from)
         hidden = hidden | sides["rest"].any | is_one_sided
     return np.asarray(hidden), sides
+
+
+def find_reasons(level: Level, layout: Layout, split: Split) -> NDArray[np.str_]:
+    """Returns why rows are hidden by their own figures, [school + 1, year + 1, side]: few-eligible, few-contributors, side-empty or nothing."""
+    hidden, unsafe = find_primary(level, layout, split)
+    is_unsafe = np.any([each.any for each in unsafe.values()], axis=0)
+    reasons = []
+    for figures in (split.first, split.rest):
+        if figures is None:
+            continue
+        published, few = figures @ layout.published, {"eligible": np.zeros(hidden.shape, np.bool_)}
+        few["eligible"] |= (figures[..., 0] > 0) & (figures[..., 0] < level.attainment_from)
+        few["valid"] = np.zeros(hidden.shape, np.bool_)
+        for index, (_, measure) in enumerate(layout.names):
+            if measure in SIZES:
+                few[measure] |= (published[..., index] > 0) & (published[..., index] < level.attainment_from)
+        cases = [few["eligible"], few["valid"], hidden & ~is_unsafe]
+        reasons.append(np.select(cases, ["few-eligible", "few-contributors", "side-empty"], ""))
+    return np.stack(reasons, axis=-1)

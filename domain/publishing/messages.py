@@ -7,10 +7,14 @@ from domain.publishing.frozen import Frozen
 
 class DecidedGroup(Struct):
     """Which rows of a group of schools are hidden, by split, [school + 1][year + 1], and which schools the trust's rows pool,
-    [school][year + 1]. The empty name is that of all pupils."""
+    [school][year + 1]. The empty name is that of all pupils.
+
+    `reasons` say why rows are hidden by their own figures, by split, [school + 1][year + 1][side], empty where they are not; of whole groups alone.
+    """
 
     hidden: dict[str, list[list[bool]]]
     pooled: dict[str, list[list[bool]]]
+    reasons: dict[str, list[list[list[str]]]] = {}
 
 
 class Task(Struct):

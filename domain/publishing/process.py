@@ -16,7 +16,7 @@ from domain.protection.families import FamilyWork, form_families, join_families,
 from domain.protection.figures import Layout, make_figures
 from domain.protection.plan import Work
 from domain.protection.protect import CannotProtect, Decision, protect
-from domain.protection.rules import Level
+from domain.protection.rules import Level, find_reasons
 from domain.protection.tables import TOTAL, Population, SplitFigures, Tables
 from domain.publishing.frozen import SPLITS, FrozenGroup
 from domain.publishing.messages import DecidedGroup, DonePart, Outcome, Parts, Task
@@ -76,11 +76,17 @@ class _Job:
         for group, (tables, families) in enumerate(zip(self.tables, self.families, strict=True)):
             of_group = {schools: decisions[f"{group}.{family}"] for family, schools in enumerate(families)}
             decision = join_families(tables, of_group) if len(families) > 1 else next(iter(of_group.values()))
-            yield write_decision(decision)
+            tables.pool(decision.pooled)
+            yield write_decision(decision, _explain(self.level, tables))
 
 
-def write_decision(decision: Decision) -> DecidedGroup:
+def _explain(level: Level, tables: Tables) -> dict[str, list[list[list[str]]]]:
+    return {_name(name): find_reasons(level, tables.layout, split).tolist() for name, split in tables.splits.items()}
+
+
+def write_decision(decision: Decision, reasons: dict[str, list[list[list[str]]]] | None = None) -> DecidedGroup:
     return DecidedGroup(
+        reasons=reasons or {},
         hidden={_name(name): mask.tolist() for name, mask in decision.hidden.items()},
         pooled={_name(name): mask.tolist() for name, mask in decision.pooled.items()},
     )

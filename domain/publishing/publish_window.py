@@ -1,7 +1,7 @@
 """Publishes a window: its figures are frozen, protected and then read by whoever has aggregates:read. Withdraws a publication."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
@@ -32,6 +32,14 @@ SMALLEST, SMALLEST_STRICT = 6, 11
 MOST = 1000
 """What these numbers are raised to at most."""
 SEED = 1
+
+
+class Protection(Protocol):
+    """The fields of a request that say how a publication is protected."""
+
+    level: Literal["department", "strict"] | UnsetType
+    sizes_from: int | UnsetType
+    attainment_from: int | UnsetType
 
 
 class WindowPublication(Input, kw_only=True):
@@ -82,13 +90,13 @@ class PublicationNow(Output, kw_only=True):
     dry_run: DryRun = UNSET
 
 
-_WINDOW = f"""
+WINDOW = f"""
 SELECT w.tenant_id, w.no, w.census_on, {state_sql("$3::timestamptz")} AS state, counts_all_schools(w.tenant_id) AS counts_all,
     (SELECT suppression_threshold FROM tenants t WHERE t.id = w.tenant_id) AS threshold
 FROM windows w WHERE w.id = $2 AND {reaches_sql("$1", "w.tenant_id", "w.tenant_id", "$4")}
 """
 _EDITIONS = "SELECT state, published_at FROM publications WHERE tenant_id = $1 AND window_no = $2 ORDER BY no"
-_LEVEL = """
+LEVEL = """
 SELECT max(level) AS level, max(sizes_from) AS sizes_from, max(attainment_from) AS attainment_from FROM publications
 WHERE tenant_id = $1 AND (published_at IS NOT NULL OR state = 'queued') HAVING count(*) > 0
 """
@@ -107,7 +115,7 @@ async def publish_window(connection: Connection, caller: Caller, action: Action[
     """
     require_installed()
     arguments = caller.client_id, action.id, clock.read_now(), Scope.PUBLICATIONS_WRITE.value
-    window = await connection.fetchrow(_WINDOW, *arguments)
+    window = await connection.fetchrow(WINDOW, *arguments)
     if window is None:
         raise NotFound()
     if not window["counts_all"] or Scope.AGGREGATES_INTERNAL not in caller.scopes:
@@ -120,12 +128,12 @@ async def publish_window(connection: Connection, caller: Caller, action: Action[
             _check_window(window, kind)
     with checks.attempt():
         await _check_editions(connection, tenant_id, no)
-    stored = await connection.fetchrow(_LEVEL, tenant_id)
+    stored = await connection.fetchrow(LEVEL, tenant_id)
     with checks.attempt():
-        _check_protection(stored, action.fields)
+        check_protection(stored, action.fields)
     checks.refuse_if_any()
     require_readable(action.fields)
-    level, sizes_from, attainment_from = _choose_protection(stored, action.fields, window["threshold"])
+    level, sizes_from, attainment_from = choose_protection(stored, action.fields, window["threshold"])
     SchoolLocks(connection, tenant_id)
     publication_id = new_id(PUBLICATION)
     edition = 1 + (
@@ -138,7 +146,7 @@ async def publish_window(connection: Connection, caller: Caller, action: Action[
     return PublicationNow(id=str(publication_id), edition=edition, state=QUEUED, version=1)
 
 
-def _check_protection(stored: Any, fields: WindowPublication) -> None:
+def check_protection(stored: Any, fields: Protection) -> None:
     """Raises Conflict for a level or a number below that of the trust's last publication."""
     issues = []
     level = getattr(fields, "level", UNSET)
@@ -153,7 +161,7 @@ def _check_protection(stored: Any, fields: WindowPublication) -> None:
         raise Conflict(issues[0].message, code="protection-lowered", issues=tuple(issues))
 
 
-def _choose_protection(stored: Any, fields: WindowPublication, threshold: int) -> tuple[str, int, int]:
+def choose_protection(stored: Any, fields: Protection, threshold: int) -> tuple[str, int, int]:
     """Returns the level and the smallest numbers: the highest of what is asked for, what the level says and what the trust had before."""
     before: Any = stored or {"level": LEVELS[0], "sizes_from": SMALLEST, "attainment_from": SMALLEST}
     level = before["level"] if fields.level is UNSET else fields.level
@@ -163,11 +171,16 @@ def _choose_protection(stored: Any, fields: WindowPublication, threshold: int) -
     return level, sizes, attainment
 
 
+def refuse_planned(window: Any) -> None:
+    """Raises Conflict for a window that has not opened."""
+    if window["state"] == "planned":
+        raise Conflict("The window is planned: it has no results yet.", code="window-state")
+
+
 def _check_window(window: Any, kind: str | None) -> None:
-    if window["state"] == "planned" or (window["state"] == "open" and kind not in (None, "provisional")):
-        message = f"The window is {window['state']}; only a window that is closed or locked can be published as {kind}."
-        if window["state"] == "planned":
-            message = "The window is planned: it has no results yet."
+    refuse_planned(window)
+    if window["state"] == "open" and kind not in (None, "provisional"):
+        message = f"The window is open; only a window that is closed or locked can be published as {kind}."
         raise Conflict(message, code="window-state")
 
 

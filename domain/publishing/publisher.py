@@ -21,12 +21,13 @@ from domain.access.caller import Caller
 from domain.aggregates.aggregates import prepare_read
 from domain.aggregates.query import AggregateQuery
 from domain.aggregates.results import AggregateResult
-from domain.assessment.publications import FAILED, PROTECTING, PUBLISHED, note_publication_change
+from domain.assessment.publications import FAILED, PROTECTING, PUBLISHED, READY, note_publication_change
 from domain.declare.errors import Busy
 from domain.declare.scopes import Scope
 from domain.publishing.frozen import Frozen, NothingToPublish, freeze
 from domain.publishing.installed import is_installed
 from domain.publishing.messages import DecidedGroup, Outcome, Task
+from domain.publishing.preview_groups import make_body
 from domain.publishing.rows import list_rows
 from domain.publishing.same_pupils import find_same_pupils
 from domain.store.database import Connection, Database, transpose
@@ -45,18 +46,21 @@ MAX_LINE = 256_000_000
 """Bytes of one line of the process."""
 
 _READ = """
-SELECT p.window_no, w.id AS window_id, p.level, p.sizes_from, p.attainment_from, p.seed, p.attempts FROM publications p
+SELECT p.window_no, w.id AS window_id, p.level, p.sizes_from, p.attainment_from, p.seed, p.attempts FROM {table} p
 JOIN windows w ON w.tenant_id = p.tenant_id AND w.no = p.window_no WHERE p.tenant_id = $1 AND p.id = $2
 """
 _PARTS = "SELECT part, body FROM publication_parts WHERE tenant_id = $1 AND publication_id = $2"
-_HOLD = "SELECT 1 FROM publications WHERE tenant_id = $1 AND id = $2 AND holder = $3 AND state = 'protecting' FOR UPDATE"
+_HOLD = "SELECT 1 FROM {table} WHERE tenant_id = $1 AND id = $2 AND holder = $3 AND state = 'protecting' FOR UPDATE"
 _RENEW = """
-UPDATE publications SET leased_until = clock_timestamp() + make_interval(secs => $4)
+UPDATE {table} SET leased_until = clock_timestamp() + make_interval(secs => $4)
 WHERE tenant_id = $1 AND id = $2 AND holder = $3 AND state = 'protecting' RETURNING 1
+"""
+_END_PREVIEW = """
+UPDATE publication_previews SET state = $3, problem = $4, populations = $5, hidden = $6, body = $7, leased_until = NULL WHERE tenant_id = $1 AND id = $2
 """
 _STORE = "INSERT INTO publication_parts (tenant_id, publication_id, part, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
 _FREEZE = """
-UPDATE publications SET frozen_at = now(), subjects = $3, left_out = $4, school_count = $5 WHERE tenant_id = $1 AND id = $2
+UPDATE {table} SET frozen_at = now(), subjects = $3, left_out = $4, school_count = $5 WHERE tenant_id = $1 AND id = $2
 """
 _RAISE = """
 UPDATE publications p SET level = GREATEST(p.level, m.level), sizes_from = GREATEST(p.sizes_from, m.sizes_from),
@@ -66,7 +70,7 @@ FROM (SELECT max(level) AS level, max(sizes_from) AS sizes_from, max(attainment_
 WHERE p.tenant_id = $1 AND p.id = $2
 """
 """What was published while this one was queued may have raised them."""
-_COUNT = "UPDATE publications SET parts = $3, parts_done = $4 WHERE tenant_id = $1 AND id = $2"
+_COUNT = "UPDATE {table} SET parts = $3, parts_done = $4 WHERE tenant_id = $1 AND id = $2"
 _ROWS = """
 INSERT INTO edition_rows (tenant_id, publication_id, school_id, year_group, dimension, category, pooled, figures)
 SELECT $1, $2, g.school, g.year, g.dimension, g.category, g.pooled::uuid[], g.figures::jsonb
@@ -97,6 +101,11 @@ class Claim:
     client_id: UUID
     holder: UUID
     done: dict[str, DecidedGroup] = field(default_factory=dict)
+    is_preview: bool = False
+    """Whether nothing is published of it; what is done of it is then not stored."""
+
+    def name_table(self, statement: str) -> str:
+        return statement.format(table="publication_previews" if self.is_preview else "publications")
 
     @property
     def key(self) -> tuple[UUID, UUID]:
@@ -118,7 +127,7 @@ class Publisher:
         """Publishes until it is cancelled."""
         while is_installed():
             try:
-                has_worked = await self.publish_next()
+                has_worked = await self.publish_next() or await self.preview_next()
             except Busy:
                 has_worked = False
             except Exception as error:
@@ -133,29 +142,42 @@ class Publisher:
 
     async def publish_next(self) -> bool:
         """Publishes what waits longest. Returns whether there was something. Raises Busy."""
+        return await self._work("claim_publication", is_preview=False)
+
+    async def preview_next(self) -> bool:
+        """Decides what the edition would hide whose preview waits longest. Returns whether there was something. Raises Busy."""
+        return await self._work("claim_preview", is_preview=True)
+
+    async def _work(self, function: str, *, is_preview: bool) -> bool:
         holder = uuid4()
+        statement = f"SELECT tenant_id, id, client_id FROM {function}($1, $2)"
         claimed = await self._database.run_transaction(
-            None,
-            lambda connection: connection.fetchrow(
-                "SELECT tenant_id, id, client_id FROM claim_publication($1, $2)", holder, LEASE_SECONDS
-            ),
+            None, lambda connection: connection.fetchrow(statement, holder, LEASE_SECONDS)
         )
         if claimed is None:
             return False
-        claim = Claim(claimed["tenant_id"], claimed["id"], claimed["client_id"], holder)
+        claim = Claim(claimed["tenant_id"], claimed["id"], claimed["client_id"], holder, is_preview=is_preview)
         try:
-            await self._publish(claim)
+            await self._make(claim)
         except _Lost:
             log.warning("another process makes the publication", publication=str(claim.id))
         except (_Failed, NothingToPublish) as problem:
-            code = str(problem.args[0]) if problem.args else "nobody-eligible"
-            await self._transact(claim, lambda connection: connection.execute(_CLEAR, *claim.key))
-            await self._transact(claim, lambda connection: _end(connection, claim, FAILED, code, None, None))
-            log.warning("publication failed", publication=str(claim.id), problem=code)
+            await self._fail(claim, str(problem.args[0]) if problem.args else "nobody-eligible")
         return True
 
-    async def _publish(self, claim: Claim) -> None:
-        row: Any = await self._transact(claim, lambda connection: connection.fetchrow(_READ, *claim.key))
+    async def _fail(self, claim: Claim, code: str) -> None:
+        async def store(connection: Connection) -> None:
+            if claim.is_preview:
+                await connection.execute(_END_PREVIEW, *claim.key, FAILED, code, None, None, None)
+                return
+            await connection.execute(_CLEAR, *claim.key)
+            await _end(connection, claim, FAILED, code, None, None)
+
+        await self._transact(claim, store)
+        log.warning("publication failed", publication=str(claim.id), problem=code)
+
+    async def _make(self, claim: Claim) -> None:
+        row: Any = await self._transact(claim, lambda connection: connection.fetchrow(claim.name_table(_READ), *claim.key))
         if row["attempts"] > MAX_ATTEMPTS:
             raise _Failed("publishing-failed")
         stored = {
@@ -163,13 +185,23 @@ class Publisher:
             for each in await self._transact(claim, lambda connection: connection.fetch(_PARTS, *claim.key))
         }
         body = stored.pop(FROZEN, None)
-        if body is None:
+        if body is None and not claim.is_preview:
             await self._transact(claim, lambda connection: _check_again(connection, claim, row["window_no"]))
-            row = await self._transact(claim, lambda connection: connection.fetchrow(_READ, *claim.key))
+            row = await self._transact(claim, lambda connection: connection.fetchrow(claim.name_table(_READ), *claim.key))
         frozen = await self._freeze(claim, row["window_id"]) if body is None else msgspec.json.decode(body, type=Frozen)
         claim.done = {part: msgspec.json.decode(each, type=DecidedGroup) for part, each in stored.items()}
         levels = row["level"], row["sizes_from"], row["attainment_from"]
         decided = await self._protect(claim, Task(frozen, *levels, row["seed"], claim.done, self._processes))
+        await (self._preview if claim.is_preview else self._publish)(claim, frozen, decided)
+
+    async def _preview(self, claim: Claim, frozen: Frozen, decided: list[DecidedGroup]) -> None:
+        preview = await asyncio.to_thread(lambda: make_body(frozen, decided))
+        numbers = len(preview.groups), sum(group.hidden for group in preview.groups)
+        values = *claim.key, READY, None, *numbers, msgspec.json.encode(preview)
+        await self._transact(claim, lambda connection: connection.execute(_END_PREVIEW, *values))
+        log.info("previewed", groups=numbers[0], hidden=numbers[1])
+
+    async def _publish(self, claim: Claim, frozen: Frozen, decided: list[DecidedGroup]) -> None:
         rows = await asyncio.to_thread(lambda: list(list_rows(frozen, decided)))
         hidden = sum(each.figures is None for each in rows)  # also of rows without pupils: which those are is hidden too
         columns = [
@@ -205,8 +237,9 @@ class Publisher:
         async def store(connection: Connection) -> None:
             if not await connection.fetchval("SELECT counts_all_schools($1)", claim.tenant_id):
                 raise _Failed("scope-missing")
-            await connection.execute(_STORE, *claim.key, FROZEN, msgspec.json.encode(frozen))
-            await connection.execute(_FREEZE, *claim.key, frozen.subjects, frozen.left_out, schools)
+            if not claim.is_preview:
+                await connection.execute(_STORE, *claim.key, FROZEN, msgspec.json.encode(frozen))
+            await connection.execute(claim.name_table(_FREEZE), *claim.key, frozen.subjects, frozen.left_out, schools)
 
         await self._transact(claim, store)
         return frozen
@@ -261,9 +294,9 @@ class Publisher:
                 claim.done[part.part] = part.decided
 
             async def store(connection: Connection, part: Any = part, number: int = number) -> None:
-                if part is not None:
+                if part is not None and not claim.is_preview:
                     await connection.execute(_STORE, *claim.key, part.part, msgspec.json.encode(part.decided))
-                await connection.execute(_COUNT, *claim.key, number, len(claim.done))
+                await connection.execute(claim.name_table(_COUNT), *claim.key, number, len(claim.done))
 
             await self._transact(claim, store)
         return None
@@ -272,13 +305,15 @@ class Publisher:
         """Holds the publication. Raises _Lost."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            await self._transact(claim, lambda connection: connection.execute(_RENEW, *claim.key, claim.holder, LEASE_SECONDS))
+            await self._transact(
+                claim, lambda connection: connection.execute(claim.name_table(_RENEW), *claim.key, claim.holder, LEASE_SECONDS)
+            )
 
     async def _transact(self, claim: Claim, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Runs work as the client, as long as this process holds the publication. Raises _Lost."""
 
         async def check_and_work(connection: Connection) -> T:
-            if await connection.fetchval(_HOLD, *claim.key, claim.holder) is None:
+            if await connection.fetchval(claim.name_table(_HOLD), *claim.key, claim.holder) is None:
                 raise _Lost
             return await work(connection)
 

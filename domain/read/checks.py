@@ -31,7 +31,15 @@ COUNT_COST = 1_000
 """The cost of counting all rows of a list, in values."""
 MAX_COST = 200_000
 """How many values a response may hold if every page in it were full."""
-FUNCTION_VALUES = {"aggregates": 20_000, "job": 2_000, "me": 2_000, "readiness": 20_000, "receipt": 2_000, "transitions": 20_000}
+FUNCTION_VALUES = {
+    "aggregates": 20_000,
+    "job": 2_000,
+    "me": 2_000,
+    "publicationPreview": 20_000,
+    "readiness": 20_000,
+    "receipt": 2_000,
+    "transitions": 20_000,
+}
 """What is not a page of rows counts as so many values, in both interfaces. Aggregates are read from many cells."""
 
 

@@ -163,6 +163,7 @@ READ: dict[str, dict[str, str]] = {
     "create_window_discount": {"reason": "discount.reason", "author": "discount.author"},
     **{f"{verb}_target": {"reason": "targetChange.reason", "actor": "targetChange.lockedBy"} for verb in ("lock", "unlock")},
     "withdraw_discount": {"author": "discount.withdrawnBy"},
+    "preview_window": dict.fromkeys(("level", "sizesFrom", "attainmentFrom"), "GET /v1/windows/{id}/publication-preview"),
     "publish_window": {
         **{name: f"publication.{name}" for name in ("kind", "level", "sizesFrom", "attainmentFrom", "daysAfterClosing")},
         **{name: f"publicationChange.{name}" for name in ("reason", "actor")},

@@ -111,6 +111,7 @@ STATUSES |= dict.fromkeys(
             "sign_crosswalk",
             "withdraw_scheme_progress",
             "publish_window",
+            "preview_window",
             "withdraw_publication",
         ),
     ),

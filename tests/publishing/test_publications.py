@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx2
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -19,6 +20,7 @@ from api.settings import Settings
 from domain import LEDGER
 from domain.clients.signing_keys import ensure_signing_key
 from domain.publishing import installed
+from domain.publishing.preview_groups import find_extremes
 from domain.publishing.publisher import Publisher
 from domain.store.database import Database
 from domain.store.ledger_reapply import Reapplied
@@ -260,6 +262,75 @@ async def test_the_database_shows_rows_to_whoever_reaches_what_they_pool(publish
     assert numbers["portal"][1] == 4
     assert numbers["one school"][1] == 1
     assert numbers["windows alone"] == (0, 0)
+
+
+async def test_a_preview_says_what_an_edition_hides_and_why(published: Published) -> None:
+    """Groups and what is hidden are those of the edition with the same figures; through both interfaces and CSV; to nobody who reads less."""
+    url = f"/v1/windows/{published.window}/publication-preview"
+    assert (await published.get(url, published.manager)).status_code == 404
+    lower = await published.post(url, {"level": "department", "attainmentFrom": 5})
+    assert lower.status_code == 422
+    for body in ({"level": "strict"}, {}):  # the second one replaces the first
+        answer = await published.post(url, body)
+        assert (answer.status_code, answer.json()["state"]) == (200, "queued")
+    waits = (await published.get(url, published.manager)).json()
+    assert (waits["state"], waits["level"], waits["groups"]) == ("queued", "department", [])
+    publisher = Publisher(published.database, processes=1)
+    assert await publisher.preview_next()
+    assert not await publisher.preview_next()
+    made = (await published.get(url, published.manager)).json()
+    groups = made["groups"]
+    assert (made["state"], made["populations"], made["hidden"]) == ("ready", len(groups), sum(each["hidden"] for each in groups))
+    assert sum(each["groups"] for each in made["reasons"]) == made["hidden"] > 20
+    assert {each["reason"] for each in made["reasons"]} >= {"few-eligible", "other-side", "complement"}
+    assert all((each["reason"] is not None) == each["hidden"] for each in groups)
+    tried = {reason for urn in published.trust.urns for reason in await check_reasons(published, groups, urn)}
+    assert {"complement", "few-eligible"} <= tried
+    document = f'{{ publicationPreview(window: "{published.window}") {{ groups {{ {" ".join(groups[0])} }} hidden }} }}'
+    graphql = await published.post("/graphql", {"query": document})
+    assert "data" in graphql.json(), graphql.text
+    assert graphql.json()["data"]["publicationPreview"] == {"groups": groups, "hidden": made["hidden"]}
+    lines = (await published.get(url, published.manager, format="csv")).text.splitlines()
+    assert len(lines) == len(groups) + 1
+    assert await published.operator.fetchval("SELECT count(*) FROM publications") == 1, "nothing is published"
+    for token in (published.portal, published.one_school, published.two_trusts):
+        for refused in (await published.get(url, token), await published.post(url, {}, token)):
+            assert refused.status_code == 403
+        assert "preview" not in (await published.get("/v1/publications", token)).text
+
+
+async def check_reasons(published: Published, groups: list[dict[str, Any]], urn: int) -> set[str | None]:
+    """What is hidden by its own figures is what the live reader counts: six or more pupils and marks are in what is shown."""
+    question = {"window": CODE, "groupBy": "yearGroup,subject,sex", "school": urn, "first": 1000}
+    live = (await published.get("/v1/aggregates", published.manager, **question)).json()["data"]
+    by_key: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in live:
+        by_key[row["yearGroup"], row["sex"]].append(row)
+    tried = set()
+    for each in groups:
+        rows = by_key.get((each["yearGroup"], each["category"]), [])
+        if each["schoolUrn"] != urn or each["category"] != "F" or not rows:
+            continue
+        tried.add(each["reason"])
+        few = [any(0 < row[name] < 6 for row in rows) for name in ("eligible", "valid")]
+        assert (each["reason"] == "few-eligible") == few[0], (each, rows)
+        assert (each["reason"] == "few-contributors") == (few[1] and not few[0])
+        shown = [] if each["hidden"] else [row for row in rows if 6 <= row["eligible"] <= 10]
+        assert each["nobodyExpected"] == [row["subject"] for row in shown if row["expected"] == 0]
+        assert each["everybodyExpected"] == [row["subject"] for row in shown if row["expected"] and row["expected"] == row["valid"]]
+    return tried
+
+
+def test_a_small_group_is_named_of_which_nobody_or_everybody_is_at_expected() -> None:
+    figures = {
+        "a": [10, 8, 0, 0, None],
+        "b": [6, 5, 5, 1, None],
+        "c": [8, 8, 7, 1, None],
+        "d": [11, 9, 0, 0, None],
+        "e": [7, 7, None, None, None],
+    }
+    assert find_extremes(msgspec.json.encode(figures)) == (["a"], ["b"])
+    assert find_extremes(None) == ([], [])
 
 
 async def test_a_trust_without_an_edition_is_read_as_before(published: Published) -> None:

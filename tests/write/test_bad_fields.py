@@ -101,6 +101,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             "unlock_window": final,
             "withdraw_discount": discount["id"],
             "publish_window": closed,
+            "preview_window": closed,
             "withdraw_publication": published["id"],
             "lock_target": free["id"],
             "create_trust_calendar_link": trust,
@@ -233,6 +234,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "open_window": {"reason": "The law asks for it", "actor": "Head"},
     "create_window_discount": DISCOUNT,
     "withdraw_discount": {"author": "Head"},
+    "preview_window": {"level": "strict", "sizesFrom": 6, "attainmentFrom": 11},
     "publish_window": {
         "kind": "provisional",
         "level": "strict",
@@ -599,7 +601,7 @@ WITHOUT = {
         "end_grant",
         "confirm_grant",
     ),
-    *("publish_window", "withdraw_publication"),
+    *("publish_window", "preview_window", "withdraw_publication"),
     *("create_trust_calendar_link", "create_school_calendar_link", "revoke_calendar_link"),
 }
 """Commands of which no field but one names anything that is stored."""

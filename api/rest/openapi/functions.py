@@ -24,6 +24,7 @@ from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
 from domain.declare.scopes import Scope
 from domain.jobs.job import MAX_ISSUES_PER_PAGE, Job
+from domain.publishing.read_preview import PublicationPreview
 
 SHAPE = """Of CSV alone. long (the default): a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
 and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`; c suppressed, z not applicable, x not available."""
@@ -105,6 +106,22 @@ def describe_readiness() -> JsonObject:
     responses = {200: make_response(doc, "TrustReadiness")}
     return make_operation(
         "getReadiness", summary, [Scope.AGGREGATES_INTERNAL], responses, statuses, [parameters.refer("Id")], doc=doc
+    )
+
+
+def describe_publication_preview() -> JsonObject:
+    """GET /v1/windows/{id}/publication-preview."""
+    doc, statuses = inspect.cleandoc(PublicationPreview.__doc__ or ""), {*READING, HTTPStatus.NOT_FOUND}
+    response = make_response("How far it is, and every group of the edition.", "PublicationPreview")
+    response["content"] |= CSV_CONTENT
+    options = [
+        parameters.refer("Id"),
+        parameters.make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        parameters.make_query("bom", parameters.BOM, {"type": "boolean", "default": False}),
+    ]
+    summary = "What an edition of the window would hide, and why"
+    return make_operation(
+        "getPublicationPreview", summary, [Scope.AGGREGATES_INTERNAL], {200: response}, statuses, options, doc=doc
     )
 
 

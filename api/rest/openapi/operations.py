@@ -21,6 +21,7 @@ from api.rest.openapi.functions import (
     describe_job,
     describe_linked_calendar,
     describe_me,
+    describe_publication_preview,
     describe_readiness,
     describe_receipt,
     describe_school_calendar,
@@ -42,6 +43,7 @@ from domain.write.command import Command
 _FUNCTIONS = {
     Function.AGGREGATES: describe_aggregates,
     Function.READINESS: describe_readiness,
+    Function.PUBLICATION_PREVIEW: describe_publication_preview,
     Function.TRANSITIONS: describe_transitions,
     Function.IDEMPOTENCY_KEY: describe_stored_answers,
     Function.RECEIPT_OF_KEY: describe_receipt,

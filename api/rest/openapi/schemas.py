@@ -27,6 +27,7 @@ from domain.declare.ranges import Comparison
 from domain.declare.resource import Field, Link, Resource
 from domain.declare.value_types import MAX_TEXT, ValueType
 from domain.jobs.job import Job
+from domain.publishing.read_preview import PublicationPreview
 from domain.read.query import DEFAULT_FIRST, MAX_FIRST, MAX_VALUES
 from domain.roster.gias.report import ImportReport
 from domain.write.command import MAX_ENTRIES
@@ -178,7 +179,19 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
 def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and lookups, and of HTTP."""
     _, schemas = msgspec.json.schema_components(
-        {*structs, AggregatePage, Calendar, ImportReport, Issue, Job, KeptAnswers, Me, TransitionPage, TrustReadiness},
+        {
+            *structs,
+            AggregatePage,
+            Calendar,
+            ImportReport,
+            Issue,
+            Job,
+            KeptAnswers,
+            Me,
+            PublicationPreview,
+            TransitionPage,
+            TrustReadiness,
+        },
         ref_template="#/components/schemas/{name}",
         schema_hook=describe_custom,
     )
