@@ -76,7 +76,7 @@ from domain.aggregates.groups import (
 )
 from domain.aggregates.query import CLASS, DIMENSIONS, AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
-from domain.aggregates.school_names import parse_number, resolve_laestabs
+from domain.aggregates.school_names import parse_names, resolve_laestabs
 from domain.aggregates.statement import compile_aggregate
 from domain.aggregates.template import AggregateTemplate
 from domain.assessment.codes import list_codes
@@ -195,6 +195,7 @@ def prepare_read(caller: Caller, query: AggregateQuery) -> tuple[Statement, dict
         by_class=CLASS in query.group_by,
         as_of=query.as_of is not None,
     )
+    named = parse_names(query.school, query.trust)
     values = {
         "caller": caller.client_id,
         "reach_version": None if caller.snapshot is None else caller.snapshot.version,
@@ -203,10 +204,10 @@ def prepare_read(caller: Caller, query: AggregateQuery) -> tuple[Statement, dict
         "subject": query.subject,
         "window": query.window,
         "window_id": parse_id(query.window or ""),
-        "trust_id": parse_id(query.trust or ""),
-        "trust_uid": parse_number(query.trust or ""),
-        "school_ids": [id_ for school in query.school if (id_ := parse_id(school))],
-        "urns": [urn for school in query.school if (urn := parse_number(school))],
+        "trust_id": named.trust_id,
+        "trust_uid": named.trust_uid,
+        "school_ids": named.school_ids,
+        "urns": named.urns,
         "laestabs": list(query.school),
         "places_on": query.crosswalks_on or clock.read_today(),
         "known_before": None if query.as_of is None else clock.find_end(query.as_of),
@@ -223,9 +224,7 @@ def _make_page(
     coverage = Coverage(schools=len(result.schools), contributing=len(result.schools) - len(excluded))
     page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage, basis=_describe_basis(query, result))
     vars(page)["cursors"] = cursors
-    vars(page)["groups"] = _find_groups(
-        query, rows, [school.id for school in result.schools], {each.school_id for each in excluded}
-    )
+    vars(page)["groups"] = _find_groups(rows, [school.id for school in result.schools], {each.school_id for each in excluded})
     return page
 
 
@@ -281,12 +280,12 @@ def _make_edition_page(
     page.editions, page.unpublished = list_editions(covered), list_unpublished(covered)
     vars(page)["cursors"] = cursors
     vars(page)["groups"] = _find_groups(
-        query, data, [*(school.id for school in covered.schools), *covered.others], {each.school_id for each in excluded}
+        data, [*(school.id for school in covered.schools), *covered.others], {each.school_id for each in excluded}
     )
     return page
 
 
-def _find_groups(query: AggregateQuery, rows: list[AggregateRow], schools: list[str], excluded: set[str]) -> GroupsRead | None:
+def _find_groups(rows: list[AggregateRow], schools: list[str], excluded: set[str]) -> GroupsRead | None:
     """Returns the groups of collected values that the rows of a page pool. Of a conjunction they are those of its parts."""
     pooled = [school for school in schools if school not in excluded]
     of_rows = ((row.school_id, row.window or "", row.subject or "") for row in rows)

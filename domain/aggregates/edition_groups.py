@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from domain.aggregates.aggregate_rows import AggregateEdition, UnpublishedWindow
 from domain.aggregates.disclosure import Reason
 from domain.aggregates.edition_figures import EditionFigures
-from domain.aggregates.editions import Covered, CoveredWindow, EditionRow
+from domain.aggregates.editions import Covered, CoveredWindow, EditionRow, find_dividing
 from domain.aggregates.groups import PupilGroup
 from domain.aggregates.query import AggregateQuery
 from domain.aggregates.results import Categories, GroupFacts, GroupKey, PupilCounts
@@ -18,7 +18,7 @@ def make_stored_groups(
     """Yields a group for each subject of each row. `numbers` are those of subjects, by tenant and code, in whose order they are shown."""
     windows = {window.publication_id: window for window in covered.windows}
     schools = {school.id: school for school in covered.schools}
-    dimension = next((name for name in Categories._fields if name in query.group_by), None)
+    dimension = find_dividing(query)
     for row in rows:
         window = windows[row.publication_id]
         school = schools.get(row.school_id or "") if query.school or "school" in query.group_by else None

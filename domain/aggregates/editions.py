@@ -12,7 +12,7 @@ from domain.access.reach import IN_FORCE, set_caller_first
 from domain.aggregates.edition_figures import EditionFigures
 from domain.aggregates.query import AggregateQuery
 from domain.aggregates.results import Categories
-from domain.aggregates.school_names import parse_number
+from domain.aggregates.school_names import parse_names
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Conflict, Issue, make_invalid
 from domain.declare.ids import NIL, parse_id
@@ -120,21 +120,19 @@ async def find_covered(database: Database, caller: Caller, query: AggregateQuery
 
     It is where a trust of it publishes, and the caller is a reader there or asks as one (view=public).
     """
-    trust = query.trust or ""
-    trust_id, number = parse_id(trust), parse_number(trust)
+    named = parse_names(query.school, query.trust)
+    is_unknown = bool(query.trust) and named.trust_id is None and named.trust_uid is None
     arguments = (
-        *(caller.client_id, Scope.AGGREGATES_INTERNAL in caller.scopes and query.view == "own", list(query.school)),
-        *(
-            [id_ for school in query.school if (id_ := parse_id(school))],
-            [urn for school in query.school if (urn := parse_number(school))],
-        ),
-        *(
-            trust_id if trust_id or number or not trust else NIL,
-            number,
-            query.window,
-            parse_id(query.window or ""),
-            clock.read_now(),
-        ),
+        caller.client_id,
+        Scope.AGGREGATES_INTERNAL in caller.scopes and query.view == "own",
+        list(query.school),
+        named.school_ids,
+        named.urns,
+        NIL if is_unknown else named.trust_id,
+        named.trust_uid,
+        query.window,
+        parse_id(query.window or ""),
+        clock.read_now(),
     )
     row = await database.read(_COVERED_SQL, *arguments, name="find editions")
     return None if row is None else msgspec.json.decode(row["text"], type=Covered)
@@ -146,9 +144,8 @@ async def read_rows(database: Database, caller: Caller, query: AggregateQuery, c
     by_school = is_by_school(query, covered)
     publications = [UUID(window.publication_id) for window in covered.windows if window.publication_id]
     schools = [UUID(school.id) for school in covered.schools] if by_school else [NIL]
-    dimension = next((name for name in query.group_by if name in _DIVIDING), "")
     tenants = sorted({UUID(school.tenant_id) for school in covered.schools})
-    arguments = caller.client_id, tenants, publications, dimension, "yearGroup" in query.group_by, schools
+    arguments = caller.client_id, tenants, publications, find_dividing(query), "yearGroup" in query.group_by, schools
     row: Any = await database.read(ROWS_SQL, *arguments, name="read editions")
     rows = msgspec.json.decode(row["text"], type=list[EditionRow])
     if not rows and not by_school and publications:
@@ -159,6 +156,11 @@ async def read_rows(database: Database, caller: Caller, query: AggregateQuery, c
 def is_by_school(query: AggregateQuery, covered: Covered) -> bool:
     """Whether rows of schools are read: they are grouped by, or one is named, or no other is within reach."""
     return "school" in query.group_by or bool(query.school) or len(covered.schools) + len(covered.others) == 1
+
+
+def find_dividing(query: AggregateQuery) -> str:
+    """Returns the characteristic that divides pupils, the first of several; empty where none does."""
+    return next((name for name in query.group_by if name in _DIVIDING), "")
 
 
 def _check_question(query: AggregateQuery, covered: Covered) -> None:

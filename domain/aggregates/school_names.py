@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
 
+from domain.declare.ids import parse_id
 from domain.roster.former_laestabs import FIND_SQL
 from domain.roster.school_numbers import parse_laestab
 from domain.store.database import Database
@@ -21,6 +24,26 @@ async def resolve_laestabs(database: Database, names: Sequence[str]) -> tuple[st
         former = dict(map(tuple, await connection.fetch(_FORMER, sorted(laestabs.values()))))
     named = (laestabs.get(name, name) for name in names)
     return tuple(str(former.get(name, name)) for name in named)
+
+
+@dataclass(frozen=True)
+class ParsedNames:
+    """What the texts of a query may mean: the ids and URNs of its schools, and its trust by id or GIAS group UID. None for what a text is not."""
+
+    school_ids: list[UUID]
+    urns: list[int]
+    trust_id: UUID | None
+    trust_uid: int | None
+
+
+def parse_names(schools: Sequence[str], trust: str | None) -> ParsedNames:
+    """Returns the ids and numbers among the names of a query."""
+    return ParsedNames(
+        school_ids=[id_ for school in schools if (id_ := parse_id(school))],
+        urns=[urn for school in schools if (urn := parse_number(school))],
+        trust_id=parse_id(trust or ""),
+        trust_uid=parse_number(trust or ""),
+    )
 
 
 def parse_number(text: str) -> int | None:

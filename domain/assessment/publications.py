@@ -6,12 +6,13 @@ from sqlalchemy import ARRAY, Column, DateTime, Index, Integer, SmallInteger, Ta
 
 from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_tenant
+from domain.assessment.requested_changes import find_said, make_request_fields
 from domain.assessment.subjects import code_of
 from domain.assessment.windows import windows
 from domain.declare.resource import Field, Filter, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import CLIENT, PUBLICATION
-from domain.declare.vocabulary import COUNT, VERSION, declare_ids, declare_list
+from domain.declare.type_numbers import PUBLICATION
+from domain.declare.vocabulary import COUNT, VERSION, declare_list
 from domain.roster.text_order import sort_by_text
 from domain.store.database import Connection
 from domain.store.metadata import metadata
@@ -65,7 +66,7 @@ publication_changes = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False),
 )
 p, c = publications.c, publication_changes.c
-_client_name, _publisher = find_client_name(c.client_id), find_client_name(p.client_id)
+_publisher = find_client_name(p.client_id)
 _NOTE = """
 INSERT INTO publication_changes (tenant_id, publication_id, version, outcome, reason, actor, client_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
@@ -75,8 +76,7 @@ async def note_publication_change(
     connection: Connection, tenant_id: Any, publication_id: Any, version: int, outcome: str, client_id: Any, action: Any = None
 ) -> None:
     """Writes what became of a publication into its history. `action` may say a reason and an actor."""
-    said = [value if isinstance(value := getattr(action, name, None), str) else None for name in ("reason", "actor")]
-    await connection.execute(_NOTE, tenant_id, publication_id, version, outcome, *said, client_id)
+    await connection.execute(_NOTE, tenant_id, publication_id, version, outcome, *find_said(action), client_id)
 
 
 PUBLICATIONS = Resource(
@@ -168,17 +168,7 @@ PUBLICATION_CHANGES = Resource(
             "requested, published, failed, released or withdrawn.",
             vocabulary=declare_list("requested", "published", "failed", "released", "withdrawn"),
         ),
-        "changedAt": Field(c.changed_at, "When it was made."),
-        "reason": Field(c.reason, "Why; null where nobody said it.", is_prose=True),
-        "client": Field(_client_name, "Name of the client that asked for it.", sort_key=sort_by_text(_client_name)),
-        "clientId": Field(c.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
-        "actor": Field(
-            c.actor,
-            "Who decided it, as the sender names them.",
-            scope=Scope.AUDIT_READ,
-            reach=rows_of_tenant(c.tenant_id),
-            filter=Filter.NOWHERE,
-        ),
+        **make_request_fields(publication_changes),
     },
     links={
         "publication": Link(

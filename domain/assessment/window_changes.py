@@ -7,15 +7,13 @@ from typing import Any
 
 from sqlalchemy import Column, DateTime, Integer, SmallInteger, Table, Text, Uuid
 
-from domain.access.client_names import find_client_name
 from domain.access.reach import rows_of_tenant
+from domain.assessment.requested_changes import find_said, make_request_fields
 from domain.assessment.subjects import code_of
 from domain.assessment.windows import windows
-from domain.declare.resource import Field, Filter, Link, Resource
+from domain.declare.resource import Field, Link, Resource
 from domain.declare.scopes import Scope
-from domain.declare.type_numbers import CLIENT
-from domain.declare.vocabulary import VERSION, declare_ids, declare_list
-from domain.roster.text_order import sort_by_text
+from domain.declare.vocabulary import VERSION, declare_list
 from domain.store.database import Connection
 from domain.store.metadata import metadata
 
@@ -32,7 +30,6 @@ window_changes = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False),
 )
 c = window_changes.c
-_client_name = find_client_name(c.client_id)
 _INSERT = """
 INSERT INTO window_changes (tenant_id, window_no, version, outcome, reason, actor, client_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
@@ -40,8 +37,7 @@ INSERT INTO window_changes (tenant_id, window_no, version, outcome, reason, acto
 
 async def note_change(connection: Connection, window: Any, version: int, outcome: str, client_id: Any, action: Any = None) -> None:
     """Writes a change of a window's state into its history. `action` may say a reason and an actor."""
-    said = [value if isinstance(value := getattr(action, name, None), str) else None for name in ("reason", "actor")]
-    await connection.execute(_INSERT, window["tenant_id"], window["no"], version, outcome, *said, client_id)
+    await connection.execute(_INSERT, window["tenant_id"], window["no"], version, outcome, *find_said(action), client_id)
 
 
 WINDOW_CHANGES = Resource(
@@ -61,17 +57,7 @@ WINDOW_CHANGES = Resource(
             "opened, closed, reopened, locked or unlocked.",
             vocabulary=declare_list("opened", "closed", "reopened", "locked", "unlocked"),
         ),
-        "changedAt": Field(c.changed_at, "When it was made."),
-        "reason": Field(c.reason, "Why; null where nobody said it.", is_prose=True),
-        "client": Field(_client_name, "Name of the client that asked for it.", sort_key=sort_by_text(_client_name)),
-        "clientId": Field(c.client_id, "Id of that client: names may be used again.", vocabulary=declare_ids(CLIENT, "client")),
-        "actor": Field(
-            c.actor,
-            "Who decided it, as the sender names them.",
-            scope=Scope.AUDIT_READ,
-            reach=rows_of_tenant(c.tenant_id),
-            filter=Filter.NOWHERE,
-        ),
+        **make_request_fields(window_changes),
     },
     links={
         "window": Link(
