@@ -108,7 +108,7 @@ class Pool:
             try:
                 return await self._open(loan)
             except Exception as problem:
-                if not self._loans:
+                if not self._loans and all(connection.is_closed() for connection in self._idle):
                     raise
                 failure, loan.may_open = problem, False
                 granted = self._take(loan)

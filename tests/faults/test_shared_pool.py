@@ -57,6 +57,30 @@ async def test_connections_taken_by_others_are_waited_for(databases: Databases) 
     await database.close()
 
 
+async def test_a_connection_given_back_while_another_could_not_be_opened_is_taken(databases: Databases) -> None:
+    """Nobody has one then, and one is idle."""
+    superuser = await asyncpg.connect(databases.cluster.url("postgres", "postgres"))
+    await superuser.execute(f"ALTER DATABASE {databases.name} CONNECTION LIMIT 1")
+    may_open = asyncio.Event()
+    may_open.set()
+
+    async def connect() -> Any:
+        await may_open.wait()
+        return await asyncpg.connect(databases.app_url)
+
+    pool = Pool(connect, 3)
+    first = await pool.acquire(5)
+    may_open.clear()
+    second = asyncio.create_task(pool.acquire(5))
+    await asyncio.sleep(0)
+    pool.release(first, is_reusable=True)
+    may_open.set()
+    assert await second is first
+    pool.release(first, is_reusable=True)
+    await pool.close()
+    await superuser.close()
+
+
 async def test_nobody_waits_for_connections_that_nobody_has(databases: Databases) -> None:
     database = await Database.open(databases.app_url, size=2)
     superuser = await asyncpg.connect(databases.cluster.url("postgres", "postgres"))
