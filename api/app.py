@@ -89,6 +89,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             read_seconds=settings.read_seconds,
             write_seconds=settings.write_seconds,
             ledger=Ledger(settings.ledger, settings.secret) if settings.ledger else None,
+            pooled=settings.pooled,
         )
         app.state.writes = WritesTogether(app.state.database)
         cleanup = asyncio.create_task(_clean_up_hourly(app.state))

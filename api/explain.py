@@ -74,7 +74,7 @@ async def explain(settings: Settings, client: str, request: str, variables: dict
     `request` is a URL that begins with /, or a GraphQL document. Raises DomainError for an unknown client, and for an
     error response.
     """
-    database = await open_recording_database(settings.database_url, MAX_REQUEST_SECONDS)
+    database = await open_recording_database(settings.database_url, MAX_REQUEST_SECONDS, pooled=settings.pooled)
     try:
         client_id = await _find_client_id(database, client)
         caller = Caller(client_id, (await read_facts(database, Attempt(client_id))).client.scopes)

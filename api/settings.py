@@ -34,6 +34,7 @@ for polling does (POLLING_OVERLAP), since a row is seen that much later than its
 CHOICES = {
     "MARKONCE_INTROSPECTION": ("on", "off"),
     "MARKONCE_LOG": ("requests", "warnings"),
+    "MARKONCE_POOLER": ("none", "transaction"),
     "MARKONCE_LOG_FORMAT": ("text", "json"),
 }
 """The values that each of these variables may have. Unless set, the first is taken; the format of logs is then text on a
@@ -61,7 +62,7 @@ class Settings:
     `rate` is in requests a second and `burst` in requests, both for each tenant that a client reaches.
     A stream of more than `stream_rows` rows becomes a job. `staging_mb` are the megabytes of rows that all clients may stage at once, and `job_share`
     is the percentage of its time for which the server applies them. `ops_port` is 0 where there is no operations port, and `trace_one_in`
-    where no request is traced.
+    where no request is traced. With `pooled` the database is reached by way of a pooler in transaction mode.
     """
 
     database_url: str
@@ -83,6 +84,7 @@ class Settings:
     drain_seconds: int = 2
     trace_one_in: int = 0
     ops_host: str = "127.0.0.1"
+    pooled: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -125,8 +127,20 @@ class Settings:
             introspection=environment.get("MARKONCE_INTROSPECTION", "on") != "off",
             ledger=Path(environment["MARKONCE_LEDGER"]).expanduser() if environment.get("MARKONCE_LEDGER") else None,
             ops_host=environment.get("MARKONCE_OPS_HOST", cls.ops_host),
+            pooled=is_pooled(environment),
             **numbers,
         )
+
+
+def is_pooled(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether DATABASE_URL leads to a pooler in transaction mode."""
+    return environment.get("MARKONCE_POOLER") == "transaction"
+
+
+def read_read_seconds(environment: Mapping[str, str] = os.environ) -> int:
+    """Returns the time limit of a statement that reads. A wrong one is as if it were not set; `serve` refuses it."""
+    text = environment.get("MARKONCE_READ_SECONDS", "")
+    return int(text) if text.isascii() and text.isdigit() else READ_SECONDS
 
 
 def find_url_problems(environment: Mapping[str, str], *names: str) -> list[str]:

@@ -26,13 +26,14 @@ from api.commands.console import (
 )
 from api.commands.ledger import reapply_before_serving
 from api.http.health import find_start_faults
-from api.settings import URLS, Settings, SettingsError, find_url_problems, read_role_names
+from api.settings import URLS, Settings, SettingsError, find_url_problems, is_pooled, read_read_seconds, read_role_names
 from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
 from domain.declare.scopes import OF_INSTALLATION, Scope
 from domain.publishing.installed import is_installed
 from domain.store.backup import restore_backup, write_backup
 from domain.store.ledger_reapply import begin_ledger
+from domain.store.pooler import find_pooler_faults, make_role_settings, run_store_role_settings
 from domain.store.role_names import (
     RoleNames,
     find_owner_faults,
@@ -74,6 +75,8 @@ def serve(
     url, secret = os.environ.get("DATABASE_URL"), os.environ.get("MARKONCE_SECRET", "").encode()
     if url and not find_url_problems(os.environ, "DATABASE_URL"):
         faults += asyncio.run(find_start_faults(url, secret if len(secret) >= MIN_SECRET else None))
+        if is_pooled():
+            faults += asyncio.run(find_pooler_faults(url, "DATABASE_URL", read_read_seconds()))
     refuse(faults)
     warn_of_unknown_settings()
     settings = Settings.from_environment()
@@ -132,8 +135,21 @@ def migrate() -> None:
         names = read_role_names()
         fail_with_faults(asyncio.run(run_single_transaction(url, lambda connection: find_owner_faults(connection, names))))
         run_migrations(url, lambda line: console.print(escape(line), soft_wrap=True), names=names)
+        _store_role_settings()
     except (DatabaseError, SettingsError) as problem:
         fail(escape(format_problem(problem)))
+
+
+def _store_role_settings() -> None:
+    """Stores the settings of the app role, where a pooler is in front of PostgreSQL. Raises DatabaseError."""
+    url = os.environ.get("DATABASE_URL")
+    if not is_pooled():
+        return
+    if not url:
+        raise DatabaseError("Set DATABASE_URL too: with MARKONCE_POOLER the planner's settings belong to the role that serves.")
+    fail_with_faults(find_setting_faults("DATABASE_URL"))
+    if run_store_role_settings(url, "DATABASE_URL", read_read_seconds()):
+        console.print("Stored the settings of the role of DATABASE_URL. A pooler that runs already: RECONNECT in its console.")
 
 
 def init(
@@ -219,7 +235,8 @@ def _print_roles(names: RoleNames, passwords: dict[str, str], database: str) -> 
     print("-- The roles and the database of Markonce, for psql as an administrator. Leave out what is there already.")
     print("-- A password stands here only as PostgreSQL stores it (SCRAM-SHA-256).")
     roles = make_role_statements(names, passwords)
-    for statement in (*roles.values(), *make_database_statements(names, database)):
+    of_pooler = make_role_settings(names.app, database, read_read_seconds()) if is_pooled() else []
+    for statement in (*roles.values(), *make_database_statements(names, database), *of_pooler):
         print(f"{statement};")
     for role, statement in roles.items():
         if "PASSWORD" not in statement:

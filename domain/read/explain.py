@@ -77,12 +77,12 @@ class RecordingDatabase(Database):
         )
 
 
-async def open_recording_database(url: str, seconds: int) -> RecordingDatabase:
+async def open_recording_database(url: str, seconds: int, *, pooled: bool = False) -> RecordingDatabase:
     """Opens a recording database with one connection, whose statements may run this many seconds.
 
     Raises DatabaseError.
     """
-    database = await RecordingDatabase.open(url, size=1, read_seconds=seconds)
+    database = await RecordingDatabase.open(url, size=1, read_seconds=seconds, pooled=pooled)
     if not isinstance(database, RecordingDatabase):
         raise DatabaseError("This database records no statements.")
     return database

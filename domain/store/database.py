@@ -37,6 +37,7 @@ from domain.store.outages import (
 )
 from domain.store.pool import Connection as Connection
 from domain.store.pool import NoneFree, Pool, PoolCounts
+from domain.store.pooler import Edition, list_session_settings, make_connection_class, require_session_settings
 from domain.store.pulse import ANSWER_SECONDS, Pulse
 from domain.store.roles import find_role_fault
 from domain.store.schema import STALE_PLANS
@@ -64,8 +65,6 @@ NOTHING_WRITTEN = "nothing of this request was written"
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 """What a statement may raise while a migration runs; writers break each other's deadlocks too."""
-CLIENT_CHECK_INTERVAL = "2s"
-"""How often PostgreSQL checks during a statement whether the client is still connected."""
 
 
 class SnapshotChanged(Exception):
@@ -133,8 +132,10 @@ class Database:
         read_seconds: int = READ_SECONDS,
         write_seconds: int = WRITE_SECONDS,
         ledger: Ledger | None = None,
+        edition: Edition | None = None,
     ) -> None:
         self._pool, self._pulse = pool, pulse
+        self._edition = edition or Edition()
         self.ledger = ledger
         self._write_limit = f"{write_seconds}s"
         self._longest_read = read_seconds + ANSWER_SECONDS
@@ -156,30 +157,31 @@ class Database:
         read_seconds: int = READ_SECONDS,
         write_seconds: int = WRITE_SECONDS,
         ledger: Ledger | None = None,
+        pooled: bool = False,
     ) -> "Database":
         """Connects. A statement is stopped after `read_seconds`, in a transaction after `write_seconds`. `setting` names the
-        URL in messages. What must survive a restore is written into `ledger` before it is committed.
+        URL in messages. What must survive a restore is written into `ledger` before it is committed. With `pooled` the URL
+        may lead to a pooler in transaction mode (pooler.py).
 
         With `serving`, raises DatabaseError for a role that row-level security does not confine. Also raises
         DatabaseError if PostgreSQL cannot be reached.
         """
 
-        target = require_url(url, setting)
+        target, edition = require_url(url, setting), Edition()
+        of_pooler = {"connection_class": make_connection_class(edition)} if pooled else {}
 
         async def connect() -> Connection:
             connection = await open_connection(
                 target,
+                **of_pooler,
                 seconds=CONNECT_SECONDS,
                 statement_cache_size=MAX_PREPARED_STATEMENTS,
                 max_cacheable_statement_size=MAX_PREPARED_CHARACTERS,
                 command_timeout=write_seconds + ANSWER_SECONDS,
                 server_settings={
                     "timezone": "UTC",
-                    "jit": "off",
-                    "statement_timeout": f"{read_seconds}s",
-                    "plan_cache_mode": "force_generic_plan",
-                    "client_connection_check_interval": CLIENT_CHECK_INTERVAL,
                     "application_name": "markonce",
+                    **({} if pooled else list_session_settings(read_seconds)),
                 },
             )
             if on_connect is not None:
@@ -193,12 +195,14 @@ class Database:
             raise DatabaseError(describe_failure(problem, url, setting)) from problem
         try:
             fault = await find_role_fault(first, setting) if serving else None
+            if pooled:
+                await require_session_settings(first, setting, read_seconds)
         finally:
             pool.release(first, is_reusable=True)
         if fault:
             await pool.close()
             raise DatabaseError(fault)
-        return cls(pool, Pulse(target), read_seconds, write_seconds, ledger)
+        return cls(pool, Pulse(target), read_seconds, write_seconds, ledger, edition)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -227,7 +231,7 @@ class Database:
         connection: Connection | None = None
         timer: asyncio.TimerHandle | None = None
         is_reusable = False
-        begun = time.perf_counter()
+        begun, edition = time.perf_counter(), self._edition.number
         try:
             connection = await self._pool.acquire(POOL_SECONDS, use.client, is_writing=is_writing)
             if not is_writing:
@@ -238,7 +242,10 @@ class Database:
                 with record_statements(connection, use.times, time.perf_counter() - begun, name):
                     yield connection
             is_reusable = True
-        except (OutcomeUnknown, *STALE_PLANS):  # is_reusable stays False: its other prepared statements are stale too
+        except OutcomeUnknown:
+            raise
+        except STALE_PLANS:  # is_reusable stays False: its other prepared statements are stale too
+            self._edition.outdate(edition)
             raise
         except NoneFree as problem:
             is_silent = self._pool.answered_at < begun and not await self._pulse.is_answering()

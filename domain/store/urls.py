@@ -245,6 +245,8 @@ def describe_failure(problem: BaseException, url: str, setting: str) -> str:
         elif hint and setting.startswith("DATABASE_"):
             hint += " `init --print-roles` prints the SQL that makes the roles."
         return f"{begin}{target.where} refuses the login of the role {role}: {_take_first_line(problem)}.{hint}"
+    if isinstance(problem, asyncpg.PostgresError) and "unsupported startup parameter" in str(problem):
+        return f"{begin}a pooler answers at {target.where}, in transaction mode as it seems: set MARKONCE_POOLER=transaction."
     if isinstance(problem, asyncpg.PostgresError):
         return f"{begin}PostgreSQL at {target.where} refuses the role {role}: {_take_first_line(problem)}."
     if isinstance(problem, TimeoutError):
