@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +13,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -78,7 +79,19 @@ def collect_limits(settings: Settings) -> Limits:
     )
 
 
-def build_app(settings: Settings, database: Database | None = None) -> Starlette:
+@dataclass(frozen=True)
+class Extras:
+    """What the demonstration's application has beside that of `serve`: routes, the innermost middleware, and its own router."""
+
+    routes: tuple[Route, ...] = ()
+    middleware: tuple[Middleware, ...] = ()
+    router: type[Router] = Router
+
+
+NO_EXTRAS = Extras()
+
+
+def build_app(settings: Settings, database: Database | None = None, extras: Extras = NO_EXTRAS) -> Starlette:
     """Returns the ASGI application. At startup it opens a connection pool, unless `database` is one."""
 
     @asynccontextmanager
@@ -121,7 +134,9 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
             *problems.make_routes(),
             Route("/openapi.json", document.serve, methods=["GET"]),
             *health.make_routes(),
+            *extras.routes,
         ],
+        middleware=extras.middleware,
         lifespan=lifespan,
         exception_handlers={HTTPException: _respond_to_http_exception},
     )
@@ -143,7 +158,7 @@ def build_app(settings: Settings, database: Database | None = None) -> Starlette
         RequestMiddleware,
         base_url=settings.base_url,
         limit=settings.request_seconds,
-        router=Router(api),
+        router=extras.router(api),
         watch=app.state.watch,
     )
     app.add_middleware(Gzip)  # added last, it is passed first

@@ -24,13 +24,15 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass
 class DemoSecrets:
-    """MARKONCE_SECRET, the id and secret of each client, and the day on which the demonstration was first made, on which its
-    dates go. The database stores only the hashes of the clients' secrets."""
+    """MARKONCE_SECRET, the id and secret of each client, and the day on which the demonstration was first made or last renewed, on
+    which its dates go. `is_renewing` is true from the removal of its data until they are there again. The database stores only the
+    hashes of the clients' secrets."""
 
     path: Path
     markonce: str
     clients: dict[str, tuple[str, str]]
     day: date
+    is_renewing: bool = False
 
     @classmethod
     def read(cls, path: Path) -> "DemoSecrets":
@@ -39,11 +41,16 @@ class DemoSecrets:
             content = json.loads(path.read_text())
             pairs = {name: (pair[0], pair[1]) for name, pair in content["clients"].items()}
             day = date.fromisoformat(content["day"]) if "day" in content else clock.read_today()
-            return cls(path, content["markonceSecret"], pairs, day)
+            return cls(path, content["markonceSecret"], pairs, day, content.get("isRenewing", False))
         generated = cls(path, secrets.token_urlsafe(32), {}, clock.read_today())
         generated.write()
         return generated
 
     def write(self) -> None:
-        content = {"markonceSecret": self.markonce, "clients": self.clients, "day": self.day.isoformat()}
+        content = {
+            "markonceSecret": self.markonce,
+            "clients": self.clients,
+            "day": self.day.isoformat(),
+            "isRenewing": self.is_renewing,
+        }
         write_private(self.path, json.dumps(content))

@@ -28,6 +28,7 @@ from rich.markup import escape
 
 from api.demo import school_data
 from api.demo.files import DemoSecrets, write_private
+from api.demo.sandbox_clock import SandboxError, read_ahead
 from api.demo.seed import PURPOSES, prepare_data
 from api.server import supervisor
 from domain.declare.errors import DomainError
@@ -37,6 +38,7 @@ from domain.store.embedded_urls import is_running
 from domain.store.migrate import migrate
 from domain.store.programs import EmbeddedError
 from domain.store.single_transaction import run_single_transaction
+from domain.support import clock
 
 HOST = "127.0.0.1"
 PRINT_ACCESS = (
@@ -52,6 +54,8 @@ def run(port: int, data_dir: Path, console: Console) -> None:
     data_dir = data_dir.absolute()
     try:
         with _claim_folder(data_dir), supervisor.listen(HOST, port) as listener, _run_cluster(data_dir, console) as cluster:
+            ahead = read_ahead(os.environ)
+            clock.move_clock(ahead)
             demo_secrets = DemoSecrets.read(data_dir / "secrets.json")
             console.print("Preparing the schema …")
             environment = make_environment(cluster, demo_secrets, port)
@@ -59,22 +63,26 @@ def run(port: int, data_dir: Path, console: Console) -> None:
             facts = asyncio.run(
                 prepare_data(environment["DATABASE_URL"], environment["DATABASE_OPERATOR_URL"], demo_secrets, console)
             )
-            asyncio.run(run_single_transaction(environment["DATABASE_OWNER_URL"], _gather_statistics))
+            asyncio.run(run_single_transaction(environment["DATABASE_OWNER_URL"], gather_statistics))
             lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
             write_private(data_dir / "demo.env", "".join(lines))
             os.environ.update(environment)
             facts = {"baseUrl": environment["MARKONCE_BASE_URL"], **facts}
             with _announce_when_ready(port, data_dir / "demo.json", facts, console):
-                status = supervisor.supervise(listener, has_database=lambda: is_running(cluster.data_dir))
+                status = supervisor.supervise(
+                    listener,
+                    has_database=lambda: is_running(cluster.data_dir),
+                    program=("api.demo.worker", str(ahead.total_seconds()), str(data_dir)),
+                )
     except KeyboardInterrupt:  # a signal during the start; later the supervisor handles signals
         return
-    except (DomainError, EmbeddedError, OSError) as problem:
+    except (DomainError, EmbeddedError, SandboxError, OSError) as problem:
         console.print("[red]error:[/red]", escape(getattr(problem, "detail", None) or str(problem)), soft_wrap=True)
         raise SystemExit(1) from problem
     raise SystemExit(status)
 
 
-async def _gather_statistics(connection: Connection) -> None:
+async def gather_statistics(connection: Connection) -> None:
     """Tells the planner of the rows that were just written, as PostgreSQL itself does within a minute. Until then figures take seconds."""
     await connection.execute("ANALYZE")
 

@@ -19,6 +19,7 @@ from api.demo.files import DemoSecrets
 from api.demo.story import Story
 from domain import COMMANDS, RESOURCES
 from domain.access.caller import Caller
+from domain.assessment.tenant_setup import prepare_tenant
 from domain.clients import clients, grants, signing_keys
 from domain.read import prepared
 from domain.read.cursors import Cursors
@@ -70,6 +71,9 @@ async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecret
         is_complete = await clients.find_client(connection, OPERATOR) is not None
         if not is_complete:
             await apply_gias(connection, parse.parse_gias(school_data.make_register()), demo_secrets.day)
+        elif demo_secrets.is_renewing:
+            trust = grants.parse_grant(GRANTS[VENDOR][0])
+            await prepare_tenant(connection, await grants.find_tenant_of(connection, trust))
         await register_clients(connection, demo_secrets, [VENDOR, MANAGER])
         ids = [UUID(demo_secrets.clients[name][0]) for name in (VENDOR, MANAGER)]
         vendor, manager = [Caller(client_id, frozenset(await list_scopes(connection, client_id))) for client_id in ids]
@@ -86,7 +90,8 @@ async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecret
         cursors = Cursors(demo_secrets.markonce.encode())
         with Progress(console=console) as progress:
             seed = Seed(database, cursors, vendor, manager, progress, Story(demo_secrets.day))
-            await (seed.keep_open() if is_complete else seed.record_all())
+            await (seed.keep_open() if is_complete and not demo_secrets.is_renewing else seed.record_all())
+            demo_secrets.is_renewing = False
         scopes = await run_single_transaction(operator_url, register_others)
         demo_secrets.write()
         rows = {

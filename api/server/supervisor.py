@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -44,6 +44,8 @@ LOOK_SECONDS = 1.0
 """Time between two looks at the embedded database."""
 PAUSE_SECONDS = 1.0
 """Time between a failure and the next start."""
+WORKER = ("api.server.worker",)
+"""The module of the worker program, and its first arguments."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 T = TypeVar("T")
@@ -99,11 +101,15 @@ def stop_as_by_interrupt() -> None:
 
 
 def supervise(
-    listener: socket.socket, operations: socket.socket | None = None, *, has_database: Callable[[], bool] | None = None
+    listener: socket.socket,
+    operations: socket.socket | None = None,
+    *,
+    has_database: Callable[[], bool] | None = None,
+    program: Sequence[str] = WORKER,
 ) -> int:
     """Serves until SIGINT, SIGTERM or SIGHUP, and returns the exit status. `operations` is the socket of the operations
     port, and `has_database` says whether the embedded database runs: where it has ended the server ends with status 1, for a
-    service manager to start both again. Only the main thread may call it."""
+    service manager to start both again. `program` is the worker's. Only the main thread may call it."""
     with listener, _catch_signals() as signals:
         watched = None
         if operations is not None:  # whose modules and figures take memory
@@ -111,7 +117,7 @@ def supervise(
 
             watched = Watched(listener.getsockname(), read_base_url())
             serve_operations(operations, watched)
-        return _Supervisor(listener, signals, watched, has_database).run()
+        return _Supervisor(listener, signals, watched, has_database, program).run()
 
 
 def read_drain_seconds() -> float:
@@ -156,8 +162,14 @@ def _catch_signals() -> Iterator[_Signals]:
 
 class _Supervisor:
     def __init__(
-        self, listener: socket.socket, signals: _Signals, watched: "Watched | None", has_database: Callable[[], bool] | None
+        self,
+        listener: socket.socket,
+        signals: _Signals,
+        watched: "Watched | None",
+        has_database: Callable[[], bool] | None,
+        program: Sequence[str] = WORKER,
     ) -> None:
+        self._program = program
         self._listener, self._signals, self._watched, self._has_database = listener, signals, watched, has_database
         self._board: int | None = None
         self._lifeline, self._workers_end = socket.socketpair()
@@ -210,7 +222,7 @@ class _Supervisor:
             inherited.append(self._board)
             self._watched.totals.add(self._board)
             self._watched.starts += 1
-        command = [sys.executable, "-m", "api.server.worker", *map(str, inherited)]
+        command = [sys.executable, "-m", *self._program, *map(str, inherited)]
         # The worker has its own process group, since Ctrl-C is for the supervisor, which then stops the worker. It has no
         # session of its own, which Linux would schedule separately.
         return subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL, process_group=0)

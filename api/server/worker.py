@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from api.server.serving import Server
+    from api.settings import Settings
+
+    Build = Callable[[Settings], Starlette]
 
 RESERVED_DESCRIPTORS = 128
 """File descriptors for the database, logs and files, which connections of clients may not use."""
 
 
-def main(listener: int, lifeline: int, board: int | None = None) -> None:
-    """Serves until SIGINT or SIGTERM. Prints an error and exits with 1 where it cannot start."""
+def main(listener: int, lifeline: int, board: int | None = None, *, build: "Build | None" = None) -> None:
+    """Serves until SIGINT or SIGTERM. Prints an error and exits with 1 where it cannot start. `build` makes another application
+    than `build_app` does: that of the demonstration."""
     Thread(target=_exit_with_supervisor, args=(lifeline,), daemon=True).start()
     gc.disable()  # until the modules are there, which are never freed
     import structlog
@@ -40,7 +44,7 @@ def main(listener: int, lifeline: int, board: int | None = None) -> None:
 
     configure_logging()
     try:
-        uvloop.run(_serve(socket.socket(fileno=listener), lifeline, board))
+        uvloop.run(_serve(socket.socket(fileno=listener), lifeline, board, build))
     except (SettingsError, DomainError, OSError) as problem:
         structlog.get_logger().error("worker cannot start", cause=f"error: {getattr(problem, 'detail', None) or problem}")
         sys.exit(1)
@@ -57,14 +61,14 @@ def _exit_with_supervisor(lifeline: int) -> None:
         os._exit(1)
 
 
-async def _serve(listener: socket.socket, lifeline: int, board: int | None) -> None:
+async def _serve(listener: socket.socket, lifeline: int, board: int | None, build: "Build | None") -> None:
     from api.app import build_app
     from api.http.problems import respond
     from api.server.serving import MAX_CONNECTIONS, Server
     from api.settings import Settings
 
     settings = Settings.from_environment()
-    app = build_app(settings)
+    app = (build or build_app)(settings)
     limit = max(1, min(MAX_CONNECTIONS, raise_descriptor_limit() - RESERVED_DESCRIPTORS))
     server = Server(app, lambda problem: respond(problem, settings.base_url), limit)
     loop = asyncio.get_running_loop()

@@ -13,10 +13,23 @@ from zoneinfo import ZoneInfo
 ENGLAND = ZoneInfo("Europe/London")
 FIRST_MONTH_OF_YEAR = 9
 
+_ahead = timedelta(0)
+
+
+def move_clock(ahead: timedelta) -> None:
+    """Moves the calendar and windows of this process away from real time by so much, for good. The demonstration alone calls it."""
+    global _ahead
+    _ahead = ahead
+
 
 def read_now() -> datetime:
     """Returns the instant now, in UTC."""
-    return datetime.now(UTC)
+    return datetime.now(UTC) + _ahead
+
+
+def read_ahead() -> timedelta:
+    """Returns by how much the calendar is ahead of real time."""
+    return _ahead
 
 
 def read_today() -> date:
