@@ -19,6 +19,7 @@ from api.commands.embedded import is_embedded, replace_embedded_urls
 from api.commands.grants import grant_commands
 from api.commands.install import backup, init, migrate, restore, serve
 from api.commands.ledger import reapply
+from api.commands.rotate import rotate_commands
 from api.settings import Settings, SettingsError
 from domain import CLEANUP
 from domain.declare.errors import DomainError
@@ -37,6 +38,7 @@ import_commands = typer.Typer(no_args_is_help=True, help="Bring in published fil
 app.add_typer(client_commands, name="client")
 app.add_typer(grant_commands, name="grant")
 app.add_typer(import_commands, name="import")
+app.add_typer(rotate_commands, name="rotate")
 
 
 @app.callback()

@@ -101,7 +101,7 @@ def build_app(settings: Settings, database: Database | None = None, extras: Extr
             size=settings.pool_size,
             read_seconds=settings.read_seconds,
             write_seconds=settings.write_seconds,
-            ledger=Ledger(settings.ledger, settings.secret) if settings.ledger else None,
+            ledger=Ledger(settings.ledger, *settings.secrets) if settings.ledger else None,
             pooled=settings.pooled,
         )
         app.state.writes = WritesTogether(app.state.database)
@@ -141,11 +141,9 @@ def build_app(settings: Settings, database: Database | None = None, extras: Extr
         exception_handlers={HTTPException: _respond_to_http_exception},
     )
     app.router.redirect_slashes = False
-    app.state.settings = settings
-    app.state.cursors = Cursors(settings.secret)
-    app.state.database = database
+    app.state.settings, app.state.database = settings, database
+    app.state.cursors, app.state.read_counts = Cursors(*settings.secrets), ReadCounts()
     app.state.writes = None if database is None else WritesTogether(database)
-    app.state.read_counts = ReadCounts()
     app.state.limits = collect_limits(settings)
     app.state.watch, app.state.is_draining = Watch(), False
     app.state.readiness = health.make_readiness(settings)

@@ -39,10 +39,22 @@ CHOICES = {
 }
 """The values that each of these variables may have. Unless set, the first is taken; the format of logs is then text on a
 terminal and json elsewhere."""
+OTHER_SECRET = "MARKONCE_OTHER_SECRET"  # noqa: S105 (a name)
+"""The variable of a second secret, by which is read and never written: the one before while MARKONCE_SECRET is rotated."""
+MIN_SECRET = 32
+"""Bytes."""
 URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL")
 ROLES = {"owner": "MARKONCE_OWNER_ROLE", "app": "MARKONCE_APP_ROLE", "operator": "MARKONCE_OPERATOR_ROLE"}
 """The environment variable of the name of each role."""
-OTHERS = ("MARKONCE_OPS_HOST", "MARKONCE_SECRET", "MARKONCE_BASE_URL", "MARKONCE_LEDGER", "MARKONCE_POSTGRES", *ROLES.values())
+OTHERS = (
+    "MARKONCE_OPS_HOST",
+    "MARKONCE_SECRET",
+    OTHER_SECRET,
+    "MARKONCE_BASE_URL",
+    "MARKONCE_LEDGER",
+    "MARKONCE_POSTGRES",
+    *ROLES.values(),
+)
 SETTINGS = {*URLS, *OTHERS, *CHOICES, *(name for name, *_ in NUMBERS.values())}
 """The name of every environment variable that is read, PostgreSQL's own (PG…) aside."""
 
@@ -85,6 +97,12 @@ class Settings:
     trace_one_in: int = 0
     ops_host: str = "127.0.0.1"
     pooled: bool = False
+    other_secret: bytes = b""
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """MARKONCE_SECRET, by which everything is written, and then the other one by which is read, where there is one."""
+        return (self.secret, self.other_secret) if self.other_secret else (self.secret,)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -97,8 +115,11 @@ class Settings:
             if not environment.get(name):
                 problems.append(f"{name} is not set: {purpose}")
         secret = environment.get("MARKONCE_SECRET", "").encode()
-        if secret and len(secret) < 32:
-            problems.append("MARKONCE_SECRET is shorter than 32 bytes")
+        problems += [
+            f"{name} is shorter than {MIN_SECRET} bytes"
+            for name in ("MARKONCE_SECRET", OTHER_SECRET)
+            if 0 < len(environment.get(name, "").encode()) < MIN_SECRET
+        ]
         problems += find_url_problems(environment, "DATABASE_URL")
         base_url = environment.get("MARKONCE_BASE_URL", cls.base_url)
         if problem := _find_base_url_problem(base_url):
@@ -123,6 +144,7 @@ class Settings:
         return cls(
             database_url=environment["DATABASE_URL"],
             secret=secret,
+            other_secret=environment.get(OTHER_SECRET, "").encode(),
             base_url=base_url.rstrip("/"),
             introspection=environment.get("MARKONCE_INTROSPECTION", "on") != "off",
             ledger=Path(environment["MARKONCE_LEDGER"]).expanduser() if environment.get("MARKONCE_LEDGER") else None,
@@ -141,6 +163,12 @@ def read_read_seconds(environment: Mapping[str, str] = os.environ) -> int:
     """Returns the time limit of a statement that reads. A wrong one is as if it were not set; `serve` refuses it."""
     text = environment.get("MARKONCE_READ_SECONDS", "")
     return int(text) if text.isascii() and text.isdigit() else READ_SECONDS
+
+
+def read_secrets(environment: Mapping[str, str] = os.environ) -> tuple[bytes, ...]:
+    """Returns MARKONCE_SECRET, and MARKONCE_OTHER_SECRET where it is set; nothing where the first is not set."""
+    first, other = (environment.get(name, "").encode() for name in ("MARKONCE_SECRET", OTHER_SECRET))
+    return tuple(secret for secret in (first, other) if first and secret)
 
 
 def find_url_problems(environment: Mapping[str, str], *names: str) -> list[str]:

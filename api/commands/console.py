@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from api.server.log_lines import is_text, write_line
 from api.setting_names import compare_names
-from api.settings import SETTINGS, find_url_problems
+from api.settings import SETTINGS, find_url_problems, read_secrets
 from domain.declare.errors import DatabaseError, DomainError
 from domain.store.ledger import Ledger
 from domain.store.role_names import require_operator
@@ -76,12 +76,12 @@ def read_operator_url() -> tuple[str, str]:
 
 def open_ledger() -> Ledger | None:
     """Returns the ledger of MARKONCE_LEDGER, which is made unless it is there; None where the setting is not set."""
-    path, secret = os.environ.get("MARKONCE_LEDGER"), os.environ.get("MARKONCE_SECRET", "").encode()
+    path, secrets = os.environ.get("MARKONCE_LEDGER"), read_secrets()
     if not path:
         return None
-    if not secret:
+    if not secrets:
         fail("MARKONCE_SECRET is not set: it protects the ledger.")
-    ledger = Ledger(Path(path).expanduser(), secret)
+    ledger = Ledger(Path(path).expanduser(), *secrets)
     try:
         is_torn = ledger.prepare()
     except DatabaseError as problem:

@@ -26,7 +26,17 @@ from api.commands.console import (
 )
 from api.commands.ledger import reapply_before_serving
 from api.http.health import find_start_faults
-from api.settings import URLS, Settings, SettingsError, find_url_problems, is_pooled, read_read_seconds, read_role_names
+from api.settings import (
+    MIN_SECRET,
+    URLS,
+    Settings,
+    SettingsError,
+    find_url_problems,
+    is_pooled,
+    read_read_seconds,
+    read_role_names,
+    read_secrets,
+)
 from domain.clients import clients, grants, signing_keys
 from domain.declare.errors import DatabaseError
 from domain.declare.scopes import OF_INSTALLATION, Scope
@@ -46,8 +56,6 @@ from domain.store.schema import acquire_advisory_lock
 from domain.store.single_transaction import run_single_transaction
 from domain.store.urls import read_url
 
-MIN_SECRET = 32
-"""Bytes."""
 OPERATOR = tuple(scope for scope in Scope if scope in OF_INSTALLATION)
 """The scopes of the client that `init` makes: it runs the installation, and reaches no school's data."""
 
@@ -72,9 +80,9 @@ def serve(
         Settings.from_environment()
     except SettingsError as problem:
         faults += problem.faults
-    url, secret = os.environ.get("DATABASE_URL"), os.environ.get("MARKONCE_SECRET", "").encode()
+    url, keys = os.environ.get("DATABASE_URL"), read_secrets()
     if url and not find_url_problems(os.environ, "DATABASE_URL"):
-        faults += asyncio.run(find_start_faults(url, secret if len(secret) >= MIN_SECRET else None))
+        faults += asyncio.run(find_start_faults(url, keys if keys and min(map(len, keys)) >= MIN_SECRET else None))
         if is_pooled():
             faults += asyncio.run(find_pooler_faults(url, "DATABASE_URL", read_read_seconds()))
     refuse(faults)
@@ -174,11 +182,11 @@ def init(
         except DatabaseError as problem:
             fail(escape(format_problem(problem)))
     migrate()
-    secret = os.environ["MARKONCE_SECRET"].encode()
+    keys = read_secrets()
 
     async def work(connection: Any) -> tuple[UUID, str | None] | None:
         await acquire_advisory_lock(connection, "init")
-        await signing_keys.ensure_signing_key(connection, secret)
+        await signing_keys.ensure_signing_key(connection, *keys)
         if os.environ.get("MARKONCE_LEDGER"):
             await begin_ledger(connection)
         if any(client.name == name and client.revoked_at is None for client in await clients.list_clients(connection)):
@@ -196,7 +204,7 @@ def init(
         console.print(f"The client {escape(name)} exists; nothing was changed.")
     else:
         print_credentials(*made, output)
-    _print_what_is_left(names, secret)
+    _print_what_is_left(names, keys)
     return None
 
 
@@ -243,7 +251,7 @@ def _print_roles(names: RoleNames, passwords: dict[str, str], database: str) -> 
             print(f"\\password {role}")
 
 
-def _print_what_is_left(names: RoleNames, secret: bytes) -> None:
+def _print_what_is_left(names: RoleNames, keys: tuple[bytes, ...]) -> None:
     """Says what must still be done before the installation serves its first client."""
     without_login = asyncio.run(
         run_single_transaction(os.environ["DATABASE_OWNER_URL"], lambda connection: list_roles_without_login(connection, names))
@@ -253,7 +261,7 @@ def _print_what_is_left(names: RoleNames, secret: bytes) -> None:
     ]
     program = "python -m api" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]
     if url := os.environ.get("DATABASE_URL"):
-        left += [f"{fault.rstrip('.')}." for fault in asyncio.run(find_start_faults(url, secret))]
+        left += [f"{fault.rstrip('.')}." for fault in asyncio.run(find_start_faults(url, keys))]
     else:
         left.append(f"Set DATABASE_URL to the database, as {names.app}.")
     left += [

@@ -19,6 +19,7 @@ from api.commands.console import (
     open_ledger,
     read_operator_url,
 )
+from api.settings import read_secrets
 from domain import LEDGER
 from domain.declare.errors import DomainError
 from domain.store.ledger import Entry, read_ledgers
@@ -91,7 +92,7 @@ def _read_entries() -> list[Entry]:
     ledger = open_ledger()
     assert ledger is not None
     try:
-        read = read_ledgers(ledger.path, os.environ["MARKONCE_SECRET"].encode())
+        read = read_ledgers(ledger.path, *read_secrets())
     except DomainError as problem:
         fail(escape(problem.detail))
     return [entry for entries in read.values() for entry in entries]

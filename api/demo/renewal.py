@@ -25,67 +25,21 @@ from api.demo.seed import GRANTS, KINDS, prepare_data
 from domain.clients import clients, grants
 from domain.store import embedded
 from domain.store.database import Connection
+from domain.store.renewal import count_rows, find_trust, list_other_clients, remove_rows, restore_client
 from domain.store.single_transaction import run_single_transaction
 from domain.support import clock
 from domain.support.keys import hash_secret
 
-KEPT = ("schools", "reach", "tenant_versions", "school_versions")
-"""Tables of a tenant whose rows stay: the register, who reaches it, and the versions by which clients and caches notice a change."""
-OF_CLIENTS = ("idempotency", "jobs", "job_issues", "job_parts", "job_schools", "staged_rows")
-"""Tables whose rows belong to a client, of whatever trust."""
-
-_LIST_TABLES = """
-SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
-WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace AND c.relname <> ALL ($1) ORDER BY c.relname
-"""
-_TRUST = "SELECT id FROM trusts WHERE group_uid = $1"
-_MODIFY = (
-    "UPDATE tenant_versions SET version = version + 1, xid = pg_current_xact_id() WHERE tenant_id = $1",
-    "UPDATE school_versions SET version = version + 1 WHERE tenant_id = $1",
-)
-_RESTORE = """
-UPDATE clients SET revoked_at = NULL, auth_method = 'client_secret', jwks = NULL, origins = '{}', reach_version = reach_version + 1 WHERE id = $1
-"""
-_OTHERS = """
-SELECT id FROM clients WHERE revoked_at IS NULL AND id <> ALL ($2) AND (of_tenant = $1 OR display_name = ANY ($3) OR EXISTS (
-    SELECT 1 FROM reach r WHERE r.client_id = clients.id AND r.tenant_id = $1
-))
-"""
-
-
-async def remove_data(connection: Connection, trust_id: UUID) -> dict[str, int]:
-    """Removes the trust's rows, as a superuser: without triggers, since everything goes that they would derive. Returns how many rows
-    of each table there were."""
-    await connection.execute("SET LOCAL session_replication_role = replica")
-    removed = {}
-    for table in [row["relname"] for row in await connection.fetch(_LIST_TABLES, list(KEPT))]:
-        removed[table] = count_rows(await connection.execute(f"DELETE FROM {table} WHERE tenant_id = $1", trust_id))
-    for table in OF_CLIENTS:
-        removed[table] = count_rows(await connection.execute(f"DELETE FROM {table}"))
-    await connection.execute("DELETE FROM tenants WHERE id = $1", trust_id)
-    for statement in _MODIFY:
-        await connection.execute(statement, trust_id)
-    await connection.execute("UPDATE data_versions SET version = version + 1, xid = pg_current_xact_id()")
-    return {table: count for table, count in removed.items() if count}
-
-
-def count_rows(status: str) -> int:
-    """Returns the number in the status of a statement, such as `DELETE 3`."""
-    return int(status.rsplit(" ", 1)[-1])
-
 
 async def restore_clients(connection: Connection, trust_id: UUID, demo_secrets: DemoSecrets) -> list[str]:
     """Gives the clients of the demonstration the secret that they were made with and no other way to authenticate, in the
-    transaction that `remove_data` began. Returns the names of other clients of the trust, which are to be revoked."""
+    transaction that `remove_rows` began. Returns the names of other clients of the trust, which are to be revoked."""
     ids = {name: UUID(client_id) for name, (client_id, _) in demo_secrets.clients.items()}
-    others = [row["id"] for row in await connection.fetch(_OTHERS, trust_id, list(ids.values()), list(ids))]
+    others = await list_other_clients(connection, trust_id, ids)
     for other in others:
         await clients.revoke_client(connection, other)
     for name, client_id in ids.items():
-        await connection.execute(_RESTORE, client_id)
-        await connection.execute("DELETE FROM client_secrets WHERE client_id = $1", client_id)
-        digest = hash_secret(demo_secrets.clients[name][1])
-        await connection.execute("INSERT INTO client_secrets (client_id, sha256) VALUES ($1, $2)", client_id, digest)
+        await restore_client(connection, client_id, hash_secret(demo_secrets.clients[name][1]))
     return [str(other) for other in others]
 
 
@@ -99,7 +53,6 @@ async def restore_grants(connection: Connection, demo_secrets: DemoSecrets) -> l
         in_force = [grant for grant in await grants.list_grants(connection, client_id) if not grants.has_ended(grant)]
         found = {(grant.target, tuple(grant.scopes)) for grant in in_force}
         if found == wanted and len(in_force) == len(wanted) and all(grant.expires_at is None for grant in in_force):
-            await connection.execute("SELECT derive_reach(ARRAY[$1::uuid])", client_id)
             continue
         for grant in in_force:
             await grants.revoke_grant(connection, grant.id)
@@ -123,8 +76,8 @@ async def renew(folder: Path) -> dict[str, Any]:
     demo_secrets.write()
 
     async def empty(connection: Connection) -> tuple[dict[str, int], list[str]]:
-        trust_id = await connection.fetchval(_TRUST, school_data.GROUP_UID)
-        removed = await remove_data(connection, trust_id)
+        trust_id = await find_trust(connection, school_data.GROUP_UID)
+        removed = await remove_rows(connection, trust_id)
         return removed, await restore_clients(connection, trust_id, demo_secrets)
 
     removed, revoked = await run_single_transaction(superuser, empty)
@@ -149,12 +102,7 @@ async def renew(folder: Path) -> dict[str, Any]:
 
 async def count_recorded(connection: Connection) -> dict[str, int]:
     """Returns how many rows of each table the trust has."""
-    trust_id = await connection.fetchval(_TRUST, school_data.GROUP_UID)
-    tables = [row["relname"] for row in await connection.fetch(_LIST_TABLES, list(KEPT))]
-    counts = {
-        table: int(await connection.fetchval(f"SELECT count(*) FROM {table} WHERE tenant_id = $1", trust_id)) for table in tables
-    }
-    return {table: count for table, count in counts.items() if count}
+    return await count_rows(connection, await find_trust(connection, school_data.GROUP_UID))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -78,7 +79,12 @@ class FaultInjection:
         if fault == "503":
             raise Busy("The sandbox was told to be busy; nothing of this request was written.", retry_after=RETRY_SECONDS)
         if fault == "429" and scope["path"] == ISSUING_PATH:
-            error = TokenError("temporarily_unavailable", "This is a fault of the sandbox.", 429, retry_after=RETRY_SECONDS)
+            error = TokenError(
+                "temporarily_unavailable",
+                "This is a fault of the sandbox.",
+                HTTPStatus.TOO_MANY_REQUESTS,
+                retry_after=RETRY_SECONDS,
+            )
             return await respond_with_token_error(error)(scope, receive, send)
         if fault == "429":
             await authenticate(Request(scope, receive))  # so that the answer has the fields of the client's quota

@@ -24,18 +24,18 @@ RETRY_AFTER = "2"
 
 def make_readiness(settings: Settings) -> Readiness:
     """The readiness checks of a server with these settings."""
-    return Readiness(settings.database_url, lambda connection: check_signing_key(connection, settings.secret))
+    return Readiness(settings.database_url, lambda connection: check_signing_key(connection, *settings.secrets))
 
 
 async def find_start_faults(
-    url: str, secret: bytes | None, setting: str = "DATABASE_URL", *, clock: Callable[[], float] = time.time
+    url: str, secrets: bytes | tuple[bytes, ...] | None, setting: str = "DATABASE_URL", *, clock: Callable[[], float] = time.time
 ) -> list[str]:
     """Returns what keeps a server from using a database, all at once: the connection, its role, the schema, the signing
-    key (unless there is no secret to try) and the clock."""
+    key (unless there is no secret to try, of one or several) and the clock."""
 
     async def check_key(connection: Connection) -> None:
-        if secret is not None:
-            await check_signing_key(connection, secret)
+        if secrets is not None:
+            await check_signing_key(connection, *((secrets,) if isinstance(secrets, bytes) else secrets))
 
     return await find_faults_of_url(url, setting, Readiness(url, check_key, clock=clock))
 

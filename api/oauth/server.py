@@ -94,9 +94,9 @@ class TokenAnswer(NamedTuple):
 class TokenServer(AuthorizationServer):
     """Authlib's server for one request. Its response is a TokenAnswer or an OAuth2Error."""
 
-    def __init__(self, issuer: str, secret: bytes, facts: Facts, effects: Effects) -> None:
+    def __init__(self, issuer: str, secrets: tuple[bytes, ...], facts: Facts, effects: Effects) -> None:
         super().__init__()
-        self.issuer, self.secret, self.facts, self.effects = issuer, secret, facts, effects
+        self.issuer, self.secrets, self.facts, self.effects = issuer, secrets, facts, effects
         self.register_token_generator("default", BearerTokenGenerator(self._sign_access_token, None, TOKEN_SECONDS))
         for grant in GRANTS:
             self.register_grant(grant)
@@ -115,7 +115,7 @@ class TokenServer(AuthorizationServer):
 
         Its times are by the database's clock. Authlib's JWTBearerTokenGenerator would use the machine's.
         """
-        key, client_id, now = self.facts.decrypt_key(self.secret), client.get_client_id(), int(self.facts.client.now.timestamp())
+        key, client_id, now = self.facts.decrypt_key(*self.secrets), client.get_client_id(), int(self.facts.client.now.timestamp())
         claims = {
             "iss": self.issuer,
             "sub": client_id,

@@ -86,7 +86,7 @@ async def _exchange(state: Any, client_auth: ClientAuth, form: Form) -> TokenAns
     settings = state.settings
 
     def decide(facts: Facts, effects: Effects) -> tuple[TokenAnswer | OAuth2Error, Facts]:
-        server = TokenServer(settings.base_url, settings.secret, facts, effects)
+        server = TokenServer(settings.base_url, settings.secrets, facts, effects)
         return server.create_token_response(TokenRequest(settings.base_url, form, client_auth)), facts
 
     answer, facts = await exchange(state.database, client_auth.attempt, decide)

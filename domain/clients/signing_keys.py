@@ -3,6 +3,7 @@ MARKONCE_SECRET."""
 
 import json
 import os
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidTag
@@ -34,24 +35,24 @@ ORDER BY created_at DESC, kid
 _decrypted_keys: Lru[tuple[str, bytes, bytes], ECKey] = Lru("signing keys", 100_000, weigh=lambda key, value: 4_000)
 
 
-async def ensure_signing_key(connection: Connection, secret: bytes) -> str:
-    """Returns the kid of the current signing key, which is created if there is none.
+async def ensure_signing_key(connection: Connection, secret: bytes, *others: bytes) -> str:
+    """Returns the kid of the current signing key, which is created if there is none, encrypted with `secret`.
 
-    Raises DatabaseError where the current key was encrypted with another secret.
+    Raises DatabaseError where the current key was encrypted with none of the secrets.
     """
     row = await connection.fetchrow(CURRENT_KEY)
     if row is None:
         return await rotate_signing_key(connection, secret)
-    decrypt_signing_key(row["kid"], row["private_encrypted"], secret)
+    decrypt_signing_key(row["kid"], row["private_encrypted"], secret, *others)
     return str(row["kid"])
 
 
-async def check_signing_key(connection: Connection, secret: bytes) -> None:
-    """Raises DatabaseError where no token can be signed: there is no key, or it was encrypted with another secret."""
+async def check_signing_key(connection: Connection, *secrets: bytes) -> None:
+    """Raises DatabaseError where no token can be signed: there is no key, or it was encrypted with none of these secrets."""
     row = await connection.fetchrow(CURRENT_KEY)
     if row is None:
         raise DatabaseError("There is no signing key yet: run `python -m api init` first.")
-    decrypt_signing_key(row["kid"], row["private_encrypted"], secret)
+    decrypt_signing_key(row["kid"], row["private_encrypted"], *secrets)
 
 
 async def rotate_signing_key(connection: Connection, secret: bytes) -> str:
@@ -83,15 +84,24 @@ async def read_issuing_clock(connection: Connection) -> datetime:
     return now
 
 
-def decrypt_signing_key(kid: str, encrypted: bytes, secret: bytes) -> ECKey:
-    """Returns a stored private key. Raises DatabaseError where it was encrypted with another secret."""
-    key = _decrypted_keys.get((kid, encrypted, secret))
-    if key is not None:
-        return key
+def decrypt_signing_key(kid: str, encrypted: bytes, *secrets: bytes) -> ECKey:
+    """Returns a stored private key. Raises DatabaseError where it was encrypted with none of the secrets."""
+    for secret in secrets:
+        key = _decrypted_keys.get((kid, encrypted, secret))
+        if key is not None:
+            return key
+        with suppress(InvalidTag):
+            private = make_cipher(secret, _PURPOSE).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], kid.encode())
+            return _decrypted_keys.put((kid, encrypted, secret), ECKey.import_key(json.loads(private)))
+    raise DatabaseError(
+        "MARKONCE_SECRET is not the one that the signing keys in this database were encrypted with: set the one that `init` ran with."
+    )
+
+
+async def is_encrypted_with(connection: Connection, secret: bytes) -> bool:
+    """Whether the current signing key, which there is, was encrypted with this secret."""
     try:
-        private = make_cipher(secret, _PURPOSE).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], kid.encode())
-    except InvalidTag as problem:
-        raise DatabaseError(
-            "MARKONCE_SECRET is not the one that the signing keys in this database were encrypted with: set the one that `init` ran with."
-        ) from problem
-    return _decrypted_keys.put((kid, encrypted, secret), ECKey.import_key(json.loads(private)))
+        await check_signing_key(connection, secret)
+    except DatabaseError:
+        return False
+    return True

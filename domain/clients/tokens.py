@@ -81,11 +81,11 @@ class Facts:
     kid: str | None
     encrypted_key: bytes | None
 
-    def decrypt_key(self, secret: bytes) -> ECKey:
+    def decrypt_key(self, *secrets: bytes) -> ECKey:
         """Returns the current private key, which signs the token. Raises DatabaseError where there is none."""
         if self.kid is None or self.encrypted_key is None:
             raise DatabaseError("There is no signing key yet: run `python -m api init` first.")
-        return decrypt_signing_key(self.kid, self.encrypted_key, secret)
+        return decrypt_signing_key(self.kid, self.encrypted_key, *secrets)
 
 
 @dataclass

@@ -48,9 +48,10 @@ class NotTakenBackError(OSError):
 class Ledger:
     """The file of this server, to which it alone appends, with the operator's commands on the same machine."""
 
-    def __init__(self, path: Path, secret: bytes) -> None:
+    def __init__(self, path: Path, secret: bytes, *others: bytes) -> None:
+        """`secret` writes a file that is new. A file that another of the secrets wrote goes on with that, until `reseal`."""
         self.path = path
-        self._cipher = make_cipher(secret, _PURPOSE)
+        self._ciphers = [make_cipher(each, _PURPOSE) for each in (secret, *others)]
 
     def prepare(self) -> bool:
         """Makes the file unless it is there, and makes sure that it can be appended to. Returns whether a record that was cut off
@@ -90,10 +91,10 @@ class Ledger:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         with self._lock() as file:
-            header, lines = self._repair(file)
+            cipher, header, lines = self._repair(file)
             size = os.fstat(file).st_size
             try:
-                data = _seal(self._cipher, record, header, lines) + b"\n"
+                data = _seal(cipher, record, header, lines) + b"\n"
                 if os.write(file, data) != len(data):
                     raise OSError(0, "no space left")
                 os.fsync(file)
@@ -115,7 +116,11 @@ class Ledger:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
+                    if os.fstat(file).st_ino == os.stat(self.path).st_ino:
+                        break
+                    replaced = file  # another process has put a resealed one in its place
+                    file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+                    os.close(replaced)
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise OSError(0, "another process has locked it for long") from None
@@ -124,39 +129,66 @@ class Ledger:
         finally:
             os.close(file)
 
-    def _repair(self, file: int) -> tuple[str, int]:
-        """Cuts off a torn last record and writes the header where there is none. Returns the file's id and its number of lines."""
+    def reseal(self) -> bool:
+        """Writes the file anew with the first of the secrets, where another one wrote it; returns whether it did. The file is whole at every
+        moment, and one that is broken stays as it is. Raises DatabaseError and OSError."""
+        with self._lock() as file:
+            cipher, header, _ = self._repair(file)
+            if cipher is self._ciphers[0]:
+                return False
+            _, *lines = os.pread(file, os.fstat(file).st_size, 0).split(b"\n")[:-1]
+            new = _MAGIC + _seal(self._ciphers[0], {"ledger": header}, "", 0) + b"\n"
+            for n, line in enumerate(lines, 1):
+                if (record := _open(cipher, line, header, n)) is None:
+                    raise DatabaseError(f"The ledger {self.path} is broken in line {n + 1}. Bring the file back from a copy.")
+                new += _seal(self._ciphers[0], record, header, n) + b"\n"
+            fresh = self.path.with_name(f"{self.path.name}.new")
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as written:
+                written.write(new)
+                written.flush()
+                os.fsync(descriptor)
+            fresh.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        return True
+
+    def _repair(self, file: int) -> tuple[AESGCM, str, int]:
+        """Cuts off a torn last record and writes the header where there is none. Returns the file's cipher, its id and its number of lines."""
         content = os.pread(file, os.fstat(file).st_size, 0)
         whole = _cut_torn_end(content)
         if len(whole) < len(content):
             os.ftruncate(file, len(whole))
         if not whole:
             ledger_id = str(uuid4())
-            whole = _MAGIC + _seal(self._cipher, {"ledger": ledger_id}, "", 0) + b"\n"
+            whole = _MAGIC + _seal(self._ciphers[0], {"ledger": ledger_id}, "", 0) + b"\n"
             if os.write(file, whole) != len(whole):
                 raise OSError(0, "no space left")
-        return _open_header(self._cipher, whole.partition(b"\n")[0], self.path), whole.count(b"\n")
+        return *_open_header(self._ciphers, whole.partition(b"\n")[0], self.path), whole.count(b"\n")
 
 
-def read_ledgers(path: Path, secret: bytes) -> dict[Path, list[Entry]]:
+def read_ledgers(path: Path, *secrets: bytes) -> dict[Path, list[Entry]]:
     """Returns the entries of every ledger in the folder of this one, without those whose transactions were given up. Each server
     has its own. Changes nothing, and leaves out a last record that was cut off.
 
-    Raises DatabaseError, which names the file and the line, where a record is broken or the secret is another one.
+    Raises DatabaseError, which names the file and the line, where a record is broken or none of the secrets is that of the file.
     """
     try:
-        return {file: _read(file, secret) for file in sorted(path.absolute().parent.glob(f"*{SUFFIX}"))}
+        return {file: _read(file, secrets) for file in sorted(path.absolute().parent.glob(f"*{SUFFIX}"))}
     except OSError as problem:
         raise DatabaseError(f"The ledger {problem.filename} cannot be read: {problem.strerror}.") from problem
 
 
-def _read(path: Path, secret: bytes) -> list[Entry]:
-    cipher = make_cipher(secret, _PURPOSE)
+def _read(path: Path, secrets: Sequence[bytes]) -> list[Entry]:
+    ciphers = [make_cipher(secret, _PURPOSE) for secret in secrets]
     whole = _cut_torn_end(path.read_bytes())
     if not whole:
         return []
     header, *lines = whole.split(b"\n")[:-1]
-    ledger_id = _open_header(cipher, header, path)
+    cipher, ledger_id = _open_header(ciphers, header, path)
     entries, given_up = list[Entry](), set[UUID]()
     for n, line in enumerate(lines, 1):
         record = _open(cipher, line, ledger_id, n)
@@ -197,11 +229,11 @@ def _open(cipher: AESGCM, line: bytes, ledger_id: str, n: int) -> dict[str, Any]
     return record
 
 
-def _open_header(cipher: AESGCM, header: bytes, path: Path) -> str:
-    """Returns the id of a ledger. Raises DatabaseError where the secret is another one."""
+def _open_header(ciphers: Sequence[AESGCM], header: bytes, path: Path) -> tuple[AESGCM, str]:
+    """Returns the cipher of a ledger and its id. Raises DatabaseError where its secret is another one."""
     if not header.startswith(_MAGIC):
         raise DatabaseError(f"{path} is no ledger of this program.")
-    record = _open(cipher, header.removeprefix(_MAGIC), "", 0)
-    if record is None:
-        raise DatabaseError(f"MARKONCE_SECRET is not the one that the ledger {path} was written with, or its first line is broken.")
-    return str(record["ledger"])
+    for cipher in ciphers:
+        if (record := _open(cipher, header.removeprefix(_MAGIC), "", 0)) is not None:
+            return cipher, str(record["ledger"])
+    raise DatabaseError(f"MARKONCE_SECRET is not the one that the ledger {path} was written with, or its first line is broken.")
