@@ -64,16 +64,17 @@ def wants_mark(request: Request) -> bool:
     return parse_flag(request.query_params.get("bom", "")) is True
 
 
-def read_format(request: Request) -> tuple[bool, str, list[Issue]]:
-    """Whether aggregates are to be CSV, the shape of the table, and the issues of these parameters."""
+def read_format(request: Request, formats: tuple[str, ...] = FORMATS) -> tuple[bool, str, list[Issue]]:
+    """Whether aggregates are to be CSV, the shape of the table, and the issues of these parameters. `formats` are those that there are."""
     parameters = request.query_params
     issues = [
         Issue(name, "parameter-repeated", f"{name} appears more than once.")
         for name in PARAMETERS
         if len(parameters.getlist(name)) > 1
     ]
-    if "format" in parameters and find_word(parameters["format"], FORMATS) is None:
-        return False, SHAPES[0], [*issues, _FORMAT_ISSUE]
+    if "format" in parameters and find_word(parameters["format"], formats) is None:
+        message = f"format is {', '.join(formats[:-1])} or {formats[-1]}."
+        return False, SHAPES[0], [*issues, Issue("format", "parameter-invalid", message)]
     as_csv, shape = is_csv_wanted(request), find_word(parameters.get("shape", SHAPES[0]), SHAPES)
     if shape is None:
         shape = SHAPES[0]

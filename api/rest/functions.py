@@ -1,5 +1,6 @@
 """Handlers of the URLs that are neither a resource's nor a command's: aggregates, receipts, me and the import of the register."""
 
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -13,6 +14,8 @@ from api.http.context import get_context
 from api.http.response import JSON, JsonResponse
 from api.http.target import read_path
 from api.rest import csv
+from api.rest.aggregate_formats import FORMATS, SVG, SVG_HEADERS, choose_format, find_picture_issues
+from api.rest.aggregate_pictures import MAX_ROWS_DRAWN, draw
 from api.rest.headers import make_next_link, refuse_if_match, refuse_if_none_match
 from api.rest.query_string import check_parameters
 from domain import COMMANDS
@@ -41,7 +44,7 @@ async def get_aggregates(request: Request) -> Response:
     body is still the same."""
     caller = await authenticate(request)
     get_context(request.scope).charge(values=FUNCTION_VALUES["aggregates"])
-    preferred = csv.CSV if csv.accepts_csv(request) else JSON
+    preferred = choose_format(request)
     run = partial(_write_aggregates, request, caller)
     return await respond_conditionally(request, caller, (), REACH_VERSION, preferred, _respond_with_aggregates, run)
 
@@ -53,7 +56,9 @@ async def _respond_with_aggregates(answer: Answer) -> JsonResponse:
 async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, Headers, GroupsRead | None]:
     """The body, its header fields, the first of which is the media type, and the groups that it pools."""
     state = request.app.state
-    as_csv, shape, issues = csv.read_format(request)
+    if choose_format(request) is SVG:
+        return await _draw_aggregates(request, caller)
+    as_csv, shape, issues = csv.read_format(request, FORMATS)
     try:
         query = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
     except PartlyRead as problem:
@@ -68,6 +73,20 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, He
         mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
         return mark + await run_in_slices(write(page, query)), (csv.CSV, *csv.make_file_headers("aggregates"), *link), page.groups
     return msgspec.json.encode(page), (JSON, *link), page.groups
+
+
+async def _draw_aggregates(request: Request, caller: Caller) -> tuple[bytes, Headers, GroupsRead | None]:
+    """The picture of every row, with a link to its table."""
+    state, issues = request.app.state, find_picture_issues(request)
+    try:
+        query = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
+    except PartlyRead as problem:
+        raise await aggregates.add_unknown_names(state.database, caller, problem) from None
+    page = await aggregates.read_aggregates(state.database, caller, state.cursors, replace(query, first=MAX_ROWS_DRAWN))
+    picture = draw(page, query, str(request.url.path) + "?" + request.url.query)
+    table = request.url.include_query_params(format="csv")
+    link = (b"link", f'<{table.path}?{table.query}>; rel="alternate"; type="text/csv"; title="The table of this picture"'.encode())
+    return picture, (SVG, *SVG_HEADERS, link), page.groups
 
 
 async def get_stored_answers(request: Request) -> Response:

@@ -44,6 +44,7 @@ WRITING = (*SENDING, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
 """Statuses of the errors of any write."""
 
 CSV_CONTENT = {"text/csv": {"schema": {"type": "string", "maxLength": MAX_CSV}}}
+SVG_CONTENT = {"image/svg+xml": {"schema": {"type": "string", "maxLength": MAX_CSV}}}
 
 HEADERS: dict[str, JsonObject] = {
     "X-Request-Id": {

@@ -4,12 +4,15 @@ import inspect
 from http import HTTPStatus
 
 from api.rest import csv
+from api.rest.aggregate_formats import FORMATS
+from api.rest.aggregate_pictures import MAX_BARS, MAX_PANELS, MAX_WINDOWS
 from api.rest.openapi import parameters
 from api.rest.openapi.components import (
     CSV_CONTENT,
     OF_A_KEY,
     READING,
     SENDING,
+    SVG_CONTENT,
     deprecate_response,
     make_body,
     make_operation,
@@ -29,6 +32,9 @@ from domain.publishing.read_preview import PublicationPreview
 SHAPE = """Of CSV alone. long (the default): a row per row; wide: a row per school and no pages, with a column per combination of the other dimensions \
 and figure, such as `reading.expectedPercent` or `reading.sex=F.expectedPercent`; c suppressed, z not applicable, x not available."""
 
+FORMAT = f"""csv is for spreadsheets; svg is a picture of all rows, without pages: bars, at most {MAX_BARS}, or where it is grouped by several windows \
+their course, at most {MAX_PANELS} of {MAX_WINDOWS} windows. Its description has every figure in words, and `Link` (rel=alternate) leads to its table. \
+`Accept: text/csv` and `Accept: image/svg+xml` mean the same."""
 VIEW = """public: the response as a reader with aggregates:read at the same schools gets it, with the reason beside each suppressed row. It needs \
 aggregates:internal at every school counted."""
 
@@ -71,8 +77,8 @@ def describe_aggregates() -> JsonObject:
     )
     schools = {"type": "array", "items": {"type": "string"}, "maxItems": query.MAX_SCHOOLS}
     text = {"type": "string"}
-    response = make_response("A page of groups.", "AggregatePage", "Link")
-    response["content"] |= CSV_CONTENT
+    response = make_response("A page of groups, or a picture of all of them.", "AggregatePage", "Link")
+    response["content"] |= CSV_CONTENT | SVG_CONTENT
     responses, condition = make_read_responses(response, is_versioned=True)
     make_query = parameters.make_query
     options = [
@@ -85,7 +91,7 @@ def describe_aggregates() -> JsonObject:
         make_query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
         make_query("crosswalksOn", query.CROSSWALKS_ON, {"type": "string", "format": "date"}),
         make_query("asOf", query.AS_OF, {"type": "string", "format": "date"}),
-        make_query("format", "csv is for spreadsheets. `Accept: text/csv` means the same.", {"enum": ["json", "csv"]}),
+        make_query("format", FORMAT, {"enum": list(FORMATS)}),
         make_query("bom", parameters.BOM, {"type": "boolean", "default": False}),
         make_query("shape", SHAPE, {"enum": list(csv.SHAPES)}),
         make_query("first", "How many rows.", make_count(query.MAX_ROWS, default=query.DEFAULT_ROWS)),
