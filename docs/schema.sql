@@ -1086,6 +1086,16 @@ BEGIN
     RETURN sha256(outer_key || sha256(inner_key || convert_to(identifier, 'UTF8')));
 END $$;
 
+CREATE FUNCTION public.hide_withdrawn_figures(in_tenant uuid, of_publication uuid) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    UPDATE edition_rows r SET figures = NULL, edition = NULL
+    FROM publications w JOIN publications p ON p.tenant_id = w.tenant_id AND p.window_no = w.window_no AND p.no > w.no
+    WHERE w.tenant_id = in_tenant AND w.id = of_publication AND w.state = 'withdrawn'
+        AND r.tenant_id = p.tenant_id AND r.publication_id = p.id AND r.edition = w.no
+$$;
+
 CREATE FUNCTION public.hold_year() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -2258,6 +2268,22 @@ CREATE FUNCTION public.remove_old_data_issues(most integer) RETURNS bigint
     SELECT count(*) FROM removed
 $$;
 
+CREATE FUNCTION public.remove_old_edition_bases(most integer) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    WITH removed AS (
+        DELETE FROM edition_bases WHERE (tenant_id, publication_id) IN (
+            SELECT b.tenant_id, b.publication_id FROM edition_bases b
+            JOIN publications p ON p.tenant_id = b.tenant_id AND p.id = b.publication_id
+            WHERE NOT EXISTS (
+                SELECT 1 FROM publications l WHERE l.tenant_id = p.tenant_id AND l.window_no = p.window_no
+                    AND (l.published_at > now() - interval '400 days' OR l.state IN ('queued', 'protecting'))
+            ) LIMIT most
+        ) RETURNING 1
+    ) SELECT count(*) FROM removed
+$$;
+
 CREATE FUNCTION public.remove_old_jobs(most integer) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -3338,6 +3364,14 @@ CREATE TABLE public.discounts (
 
 ALTER TABLE ONLY public.discounts FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.edition_bases (
+    tenant_id uuid NOT NULL,
+    publication_id uuid NOT NULL,
+    body bytea NOT NULL
+);
+
+ALTER TABLE ONLY public.edition_bases FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.edition_rows (
     tenant_id uuid NOT NULL,
     publication_id uuid NOT NULL,
@@ -3346,7 +3380,8 @@ CREATE TABLE public.edition_rows (
     dimension text DEFAULT ''::text NOT NULL,
     category text DEFAULT ''::text NOT NULL,
     pooled uuid[] NOT NULL,
-    figures jsonb
+    figures jsonb,
+    edition integer
 );
 
 ALTER TABLE ONLY public.edition_rows FORCE ROW LEVEL SECURITY;
@@ -4105,6 +4140,8 @@ CREATE TABLE public.publications (
     attempts smallint DEFAULT 0 NOT NULL,
     version integer DEFAULT 1 NOT NULL,
     days_after_closing smallint,
+    held integer,
+    released_at timestamp with time zone,
     CONSTRAINT publications_days_after_closing_check CHECK (((days_after_closing >= 0) AND (days_after_closing <= 365))),
     CONSTRAINT publications_kind_check CHECK ((kind = ANY (ARRAY['provisional'::text, 'revised'::text, 'final'::text]))),
     CONSTRAINT publications_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'protecting'::text, 'published'::text, 'withdrawn'::text, 'failed'::text])))
@@ -4971,6 +5008,9 @@ ALTER TABLE ONLY public.discounted_cells
 ALTER TABLE ONLY public.discounts
     ADD CONSTRAINT discounts_pkey PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY public.edition_bases
+    ADD CONSTRAINT edition_bases_pkey PRIMARY KEY (tenant_id, publication_id);
+
 ALTER TABLE ONLY public.edition_rows
     ADD CONSTRAINT edition_rows_pkey PRIMARY KEY (tenant_id, publication_id, school_id, year_group, dimension, category);
 
@@ -5491,6 +5531,9 @@ ALTER TABLE ONLY public.discounts
 ALTER TABLE ONLY public.discounts
     ADD CONSTRAINT discounts_tenant_id_window_no_fkey FOREIGN KEY (tenant_id, window_no) REFERENCES public.windows(tenant_id, no) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.edition_bases
+    ADD CONSTRAINT edition_bases_tenant_id_publication_id_fkey FOREIGN KEY (tenant_id, publication_id) REFERENCES public.publications(tenant_id, id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.edition_rows
     ADD CONSTRAINT edition_rows_tenant_id_publication_id_fkey FOREIGN KEY (tenant_id, publication_id) REFERENCES public.publications(tenant_id, id) ON DELETE CASCADE;
 
@@ -5670,6 +5713,8 @@ ALTER TABLE public.discounted_cells ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.discounts ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.edition_bases ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.edition_rows ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.enrolment_history ENABLE ROW LEVEL SECURITY;
@@ -5731,6 +5776,8 @@ CREATE POLICY maintenance ON public.different_children TO markonce_owner, markon
 CREATE POLICY maintenance ON public.discounted_cells TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.discounts TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY maintenance ON public.edition_bases TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
 CREATE POLICY maintenance ON public.edition_rows TO markonce_owner, markonce_operator USING (true) WITH CHECK (true);
 
@@ -5944,6 +5991,10 @@ CREATE POLICY reached ON public.discounts TO markonce_app USING (((EXISTS ( SELE
    FROM (public.shared_pupils s
      JOIN public.reach r ON ((r.school_id = s.school_id)))
   WHERE ((s.tenant_id = discounts.tenant_id) AND (s.pupil_id = discounts.pupil_id) AND (r.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")) AND (r.starts_at <= now()) AND ((r.ends_at IS NULL) OR (r.ends_at > now())))))));
+
+CREATE POLICY reached ON public.edition_bases TO markonce_app USING ((public.counts_all_schools(tenant_id) OR (EXISTS ( SELECT 1
+   FROM public.publications p
+  WHERE ((p.tenant_id = edition_bases.tenant_id) AND (p.id = edition_bases.publication_id) AND (p.state = 'protecting'::text) AND (p.client_id = ( SELECT (NULLIF(current_setting('markonce.caller'::text, true), ''::text))::uuid AS "nullif")))))));
 
 CREATE POLICY reached ON public.edition_rows TO markonce_app USING (((EXISTS ( SELECT 1
    FROM public.publications p
@@ -6353,6 +6404,10 @@ GRANT ALL ON FUNCTION public.has_full_term(since date, today date) TO markonce_o
 
 REVOKE ALL ON FUNCTION public.hash_identifier(key bytea, identifier text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.hide_withdrawn_figures(in_tenant uuid, of_publication uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.hide_withdrawn_figures(in_tenant uuid, of_publication uuid) TO markonce_app;
+GRANT ALL ON FUNCTION public.hide_withdrawn_figures(in_tenant uuid, of_publication uuid) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.holds_at(of_client uuid, at_tenant uuid, at_school uuid, needed text[], until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_at(of_client uuid, at_tenant uuid, at_school uuid, needed text[], until timestamp with time zone) TO markonce_operator;
 
@@ -6515,6 +6570,10 @@ GRANT ALL ON FUNCTION public.remove_expired_secrets(most integer) TO markonce_op
 REVOKE ALL ON FUNCTION public.remove_old_data_issues(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_old_data_issues(most integer) TO markonce_app;
 GRANT ALL ON FUNCTION public.remove_old_data_issues(most integer) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.remove_old_edition_bases(most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.remove_old_edition_bases(most integer) TO markonce_app;
+GRANT ALL ON FUNCTION public.remove_old_edition_bases(most integer) TO markonce_operator;
 
 REVOKE ALL ON FUNCTION public.remove_old_jobs(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.remove_old_jobs(most integer) TO markonce_app;
@@ -6687,6 +6746,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounted_cells TO markonce_o
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounts TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.discounts TO markonce_operator;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.edition_bases TO markonce_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.edition_bases TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.edition_rows TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.edition_rows TO markonce_operator;

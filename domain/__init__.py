@@ -61,8 +61,10 @@ from domain.clients.signing_keys import CLEANUP as SIGNING_KEYS
 from domain.clients.tokens import CLEANUP as ASSERTIONS
 from domain.declare.catalogue import link_resources
 from domain.jobs.job import CLEANUP as OLD_JOBS
+from domain.publishing.bases import CLEANUP as EDITION_BASES
 from domain.publishing.preview_window import preview_window
 from domain.publishing.publish_window import publish_window, reapply_publication, withdraw_publication
+from domain.publishing.release_publication import release_publication
 from domain.read.read_counts import CLEANUP as OLD_READ_COUNTS
 from domain.roster.change_group import delete_group, update_group
 from domain.roster.change_pupil import update_pupil
@@ -185,6 +187,7 @@ COMMANDS = {
         publish_window,
         preview_window,
         withdraw_publication,
+        release_publication,
         update_school,
         record_school_references,
         update_pupil,
@@ -228,5 +231,6 @@ CLEANUP = (
     *ASSERTIONS,
     *CLIENT_SECRETS,
     *SIGNING_KEYS,
+    *EDITION_BASES,
 )
 """What `tidy` removes."""

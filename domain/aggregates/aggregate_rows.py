@@ -82,6 +82,13 @@ class AggregateRow(Output, kw_only=True):
     average: Annotated[float | None, describe("The average of the values that are numbers, such as scaled scores.")] = None
     average_of: Annotated[int | None, describe("Of how many pupils `average` is: those whose value is a number.")] = None
     coverage_percent: Annotated[int | None, describe("The percentage of the eligible who have a value that counts.")] = None
+    edition: Annotated[
+        int | None,
+        describe(
+            "Of published figures the edition that they are of: an earlier one than `editions` names where so few pupils changed since then that"
+            " what they changed would be told. Null where figures are live or hidden."
+        ),
+    ] = None
     status: Annotated[Status | None, describe(_WHY)] = None
     reason: Annotated[Reason | None, describe("With view=public, why the row is hidden: primary or complement.")] = None
     discounted: Annotated[

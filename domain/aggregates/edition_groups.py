@@ -35,7 +35,7 @@ def make_stored_groups(
             categories = Categories(**({dimension: row.category} if dimension else {}))
             hidden: Reason | None = "complement" if row.figures is None else None
             counts = PupilCounts() if row.figures is None else make_counts(row.figures[subject])
-            yield PupilGroup(key, categories, facts, counts, hidden)
+            yield PupilGroup(key, categories, facts, counts, hidden, edition=row.edition or window.no)
 
 
 def make_counts(figures: EditionFigures) -> PupilCounts:

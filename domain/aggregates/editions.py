@@ -57,6 +57,8 @@ class EditionRow(Struct):
     category: str
     schools: int
     figures: dict[str, EditionFigures] | None
+    edition: int | None
+    """The edition whose figures they are, where it is known."""
 
 
 class Covered(Struct):
@@ -107,7 +109,7 @@ SELECT json_build_object(
 _ROWS = f"""
 SELECT COALESCE(json_agg(json_build_object(
     'publication_id', e.publication_id, 'school_id', NULLIF(e.school_id, '{NIL}'), 'year_group', e.year_group, 'category', e.category,
-    'schools', cardinality(e.pooled), 'figures', e.figures)), '[]')::text AS text
+    'schools', cardinality(e.pooled), 'figures', e.figures, 'edition', e.edition)), '[]')::text AS text
 FROM edition_rows e WHERE c.s IS NOT NULL AND e.tenant_id = ANY ($2::uuid[]) AND e.publication_id = ANY ($3::uuid[]) AND e.dimension = $4
     AND (e.year_group <> '') = $5 AND e.school_id = ANY ($6::uuid[]) OFFSET 0
 """

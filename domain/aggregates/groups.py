@@ -36,6 +36,8 @@ class PupilGroup:
     hidden: Reason | None = None
     withheld: frozenset[int] = frozenset()
     """The measures (_MEASURES) that may not be of a part of its pupils alone, since that would tell the size of a hidden school."""
+    edition: int | None = None
+    """The edition of the window whose figures they are; None where they are live."""
 
     @property
     def status(self) -> Status | None:
@@ -248,6 +250,7 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
     if group.hidden:
         row.reason = group.hidden if with_reason else None
         return row
+    row.edition = group.edition
     row.eligible, row.valid = counts.eligible, counts.valid
     if counts.eligible:
         row.coverage_percent = compute_percent(counts.valid, counts.eligible)

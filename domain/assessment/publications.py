@@ -44,11 +44,13 @@ publications = Table(
     Column("parts_done", Integer, nullable=False),
     Column("populations", Integer),
     Column("hidden", Integer),
+    Column("held", Integer),
     Column("client_id", Uuid, nullable=False),
     Column("requested_at", DateTime(timezone=True), nullable=False),
     Column("frozen_at", DateTime(timezone=True)),
     Column("published_at", DateTime(timezone=True)),
     Column("withdrawn_at", DateTime(timezone=True)),
+    Column("released_at", DateTime(timezone=True)),
     Column("version", Integer, nullable=False),
     Column("days_after_closing", SmallInteger),
     Index("publications_by_id", "id"),
@@ -126,6 +128,11 @@ PUBLICATIONS = Resource(
             p.populations, "How many groups of pupils it has rows of, by place and characteristic.", vocabulary=COUNT
         ),
         "hidden": Field(p.hidden, "How many of these are hidden.", vocabulary=COUNT),
+        "heldBack": Field(
+            p.held,
+            "How many of these keep the figures of an earlier edition, since so few pupils changed that what they changed would be told.",
+            vocabulary=COUNT,
+        ),
         "requestedAt": Field(p.requested_at, "When it was asked for."),
         "daysAfterClosing": Field(
             p.days_after_closing,
@@ -135,6 +142,7 @@ PUBLICATIONS = Resource(
         "frozenAt": Field(p.frozen_at, "Of which instant its figures are."),
         "publishedAt": Field(p.published_at, "When it was published; null before."),
         "withdrawnAt": Field(p.withdrawn_at, "When it was withdrawn; null while it is not."),
+        "releasedAt": Field(p.released_at, "When the rows that it held back were shown; null while they are not."),
         "client": Field(_publisher, "Name of the client that asked for it.", sort_key=sort_by_text(_publisher)),
         "version": Field(p.version, "Grows by one with each change.", vocabulary=VERSION),
     },

@@ -63,7 +63,7 @@ class Complementer:
         rows = list(range(schools + 1))
         if schools > MAX_ROWS // 2:
             rows = sorted(rows, key=lambda row: (-int(hidden[row].sum()), row))[:MAX_ROWS]
-        if name == TOTAL:  # a hidden total needs no other school
+        if name == TOTAL and plan.settled is None:  # a hidden total needs no other school
             rows = []
         school, year = position
         other_rows = [row for row in rows if row != school]
@@ -159,7 +159,7 @@ class Complementer:
         lines = [(position[0], year) for year in range(plan.tables.years + 1)]
         lines += [(school, position[1]) for school in range(plan.tables.schools + 1)]
         possible = [row for row in lines if not hidden[row] and split.frame[row]]
-        if name == TOTAL:
+        if name == TOTAL and plan.settled is None:
             possible = [row for row in possible if row[0] < plan.tables.schools]
         return min(possible, key=lambda row: (cost[row], row), default=None)
 

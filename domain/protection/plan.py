@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from domain.protection.figures import Mask
 from domain.protection.proofs import ENOUGH_COUNTS, ENOUGH_SIZES, Bank, Target
 from domain.protection.rules import SIZES, Level, Unsafe, find_primary
+from domain.protection.settled import Settled
 from domain.protection.tables import TOTAL, Population, Position, Side, Split, Tables
 
 
@@ -75,6 +76,8 @@ class Plan:
     forced: Mask
     forced_splits: Collection[str] = ()
     weights: Weights = field(default_factory=Weights)
+    settled: Settled | None = None
+    """What earlier editions have settled. A hidden row is then one that is not shown anew, and the trust's rows pool what they did."""
     hidden: dict[str, Mask] = field(default_factory=dict)
     own: dict[str, Mask] = field(default_factory=dict)
     """The rows that rules and hidden parents hide, which no clean-up shows again."""
@@ -98,9 +101,13 @@ class Plan:
         split = self.tables.splits[name]
         found, self.unsafe[name] = find_primary(self.level, self.tables.layout, split)
         hidden = (found | (name in self.forced_splits)) & (split.frame > 0)
+        if self.settled is not None:
+            changed = [self.settled.changed[Population(name, side)] for side in split.sides]
+            hidden = np.any([hidden, self.settled.closed[name], *changed], axis=0)
         if split.parent is None:
             hidden |= self.forced
-            hidden[self.tables.schools] = False  # it pools what is shown
+            if self.settled is None:
+                hidden[self.tables.schools] = False  # it pools what is shown
             self.primary[name] = hidden.copy()
         else:
             parent = self.hidden[split.parent.split]
@@ -140,7 +147,7 @@ class Plan:
     def find_sums(self, name: str) -> ShownSums:
         schools, years = self.tables.schools, self.tables.years
         hidden = self.hidden[name]
-        if name == TOTAL:  # what is pooled changes with what is hidden
+        if name == TOTAL and self.settled is None:  # what is pooled changes with what is hidden
             pooled, pooled_schools = ~hidden[:schools, :years], ~hidden[:schools, years]
         else:
             pooled, pooled_schools = self.tables.pooled, self.tables.pooled_schools
@@ -174,7 +181,20 @@ class Plan:
                             targets.append(Target(population, position, index, ENOUGH_SIZES))
                     elif not self.is_implied(population, position, index):
                         targets.append(Target(population, position, index, ENOUGH_COUNTS))
-        return targets
+        return targets if self.settled is None else self._add_changed(name, targets, self.settled)
+
+    def _add_changed(self, name: str, targets: list[Target], settled: Settled) -> list[Target]:
+        """Adds the figures of populations of which few pupils changed: none may be calculated from what is shown anew."""
+        found = dict.fromkeys(targets)
+        for side in self.tables.splits[name].sides:
+            population = Population(name, side)
+            for school, year in np.argwhere(settled.changed[population] & self.hidden[name]):
+                position = int(school), int(year)
+                for index, (_, measure) in enumerate(self.tables.layout.names):
+                    if measure == "eligible" or not self.is_implied(population, position, index):
+                        enough = ENOUGH_SIZES if measure in SIZES else ENOUGH_COUNTS
+                        found[Target(population, position, index, enough)] = None
+        return list(found)
 
     def is_implied(self, population: Population, position: Position, index: int) -> bool:
         """Whether shown totals say that nobody, or everybody, of the population is counted."""

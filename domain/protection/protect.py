@@ -17,6 +17,7 @@ from domain.protection.moves import Moves, Prover
 from domain.protection.plan import Plan, Weights, Work
 from domain.protection.proofs import Target, list_open
 from domain.protection.rules import Level
+from domain.protection.settled import Settled
 from domain.protection.tables import TOTAL, Position, Tables
 
 LAST_AUDIT = 40_000
@@ -45,9 +46,16 @@ class _Forced:
 
 
 def protect(
-    tables: Tables, level: Level, *, seed: int = 1, weights: Weights | None = None, limits: WorkLimits | None = None
+    tables: Tables,
+    level: Level,
+    *,
+    seed: int = 1,
+    weights: Weights | None = None,
+    limits: WorkLimits | None = None,
+    settled: Settled | None = None,
 ) -> Decision:
-    """Returns which rows are hidden. The figures of the trust's rows in `tables` are then of the schools that they pool.
+    """Returns which rows are hidden: of a later edition, which are not shown anew. The figures of the trust's rows in `tables` are then of the
+    schools that they pool.
 
     Raises CannotProtect, which means that nothing may be published.
     """
@@ -55,8 +63,11 @@ def protect(
     moves = Moves(tables)
     forced = _Forced(np.zeros(tables.shape, np.bool_), set())
     for turn in count():
-        tables.pool_shown(np.zeros(tables.shape, np.bool_))
-        plan = Plan(tables, level, seed, forced.totals, forced.splits, weights or Weights())
+        if settled is None:
+            tables.pool_shown(np.zeros(tables.shape, np.bool_))
+        else:
+            tables.hold_pool(settled.pooled)
+        plan = Plan(tables, level, seed, forced.totals, forced.splits, weights or Weights(), settled)
         run = _Run(Auditor(plan, moves, limits))
         wanted = run.run()
         unproven = [target for each in plan.unproven.values() for target in each]
@@ -66,15 +77,15 @@ def protect(
         if wanted and turn < limits.turns:
             for position in wanted:
                 forced.totals[position] = True
-        elif not _force_more(tables, forced, unproven):
+        elif not _force_more(tables, forced, unproven, with_trust=settled is not None):
             raise CannotProtect(f"{len(unproven)} figures cannot be protected, such as {unproven[0]}")
     raise AssertionError("it ends by a decision")
 
 
-def _force_more(tables: Tables, forced: _Forced, unproven: Iterable[Target]) -> bool:
+def _force_more(tables: Tables, forced: _Forced, unproven: Iterable[Target], *, with_trust: bool) -> bool:
     """Hides every total of the schools of unproven targets, else their splits everywhere, else every total; False where all are hidden."""
     there = tables.splits[TOTAL].frame > 0
-    there[tables.schools] = False
+    there[tables.schools] &= with_trust
     before = int(forced.totals.sum()), len(forced.splits)
     for target in unproven:
         school = target.position[0]
@@ -99,7 +110,8 @@ class _Run:
         plan = self._plan
         names = [name for name in plan.tables.splits if name != TOTAL]
         self._complementer.protect(TOTAL)
-        plan.tables.pool_shown(plan.hidden[TOTAL])
+        if plan.settled is None:
+            plan.tables.pool_shown(plan.hidden[TOTAL])
         for name in names:
             plan.start(name)
         for name in names:

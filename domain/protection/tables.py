@@ -108,6 +108,11 @@ class Tables:
         pooled = np.concatenate([self.pooled, self.pooled_schools[:, None]], axis=1)
         self.pool(dict.fromkeys(self.splits, pooled))
 
+    def hold_pool(self, pooled: Mask) -> None:
+        """Makes the trust's rows the sums of some schools, [school, year + 1], whatever is hidden."""
+        self.pooled, self.pooled_schools = pooled[:, : self.years], pooled[:, self.years]
+        self.pool(dict.fromkeys(self.splits, pooled))
+
     def pool(self, pooled: Mapping[str, Mask]) -> None:
         """Makes the trust's rows the sums of some schools, by split, [school, year + 1]."""
         for name, split in self.splits.items():

@@ -19,7 +19,14 @@ SMALLEST, LARGEST = 6, 10
 MAX_CAUSES = 10
 
 PreviewReason = Literal[
-    "few-eligible", "few-contributors", "side-empty", "other-side", "within-hidden", "nothing-pooled", "complement"
+    "few-eligible",
+    "few-contributors",
+    "side-empty",
+    "other-side",
+    "within-hidden",
+    "nothing-pooled",
+    "hidden-before",
+    "complement",
 ]
 
 
@@ -31,12 +38,20 @@ class PreviewGroup(Output, kw_only=True):
     dimension: Annotated[str | None, describe("The characteristic that divides pupils; null for all pupils.")]
     category: Annotated[str | None, describe("The category of it.")]
     hidden: bool
+    held_back: Annotated[
+        bool,
+        describe(
+            "It keeps the figures that an earlier edition showed: so few pupils changed that what they changed would be told, or it would"
+            " tell such a group."
+        ),
+    ] = False
     reason: Annotated[
         PreviewReason | None,
         describe(
             "Why it is hidden. By its own figures: few-eligible, few-contributors (marks), side-empty (of two categories one is empty);"
             " other-side: by those of its other category; within-hidden: a larger group that it is part of is hidden;"
-            " nothing-pooled: no school's total is shown; complement: it would tell another hidden group. Null where it is shown."
+            " nothing-pooled: no school's total is shown; hidden-before: an earlier edition hid it, and shown now it would tell what it was;"
+            " complement: it would tell another hidden group. Null where it is shown."
         ),
     ]
     complement_of: Annotated[
@@ -102,6 +117,7 @@ class _Explainer:
                 dimension=row.dimension or None,
                 category=row.category or None,
                 hidden=row.figures is None,
+                held_back=row.is_held,
                 reason=reason,
                 complement_of=self._list_causes(row) if reason == "complement" else [],
                 schools=len(row.pooled),
@@ -140,7 +156,9 @@ class _Explainer:
             return "other-side"
         if name and decided.hidden[SPLITS[name].parent][at][year]:
             return "within-hidden"
-        return "complement" if row.pooled else "nothing-pooled"
+        if not row.pooled:
+            return "nothing-pooled"
+        return "hidden-before" if decided.held else "complement"
 
     def _list_causes(self, row: NewRow) -> list[str]:
         """The groups beside a complement that their own figures hide: in its split those of its school and of its year, else those of its split,

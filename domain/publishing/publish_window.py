@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.access.caller import Caller, make_scope_error
 from domain.access.reach import reaches_sql
-from domain.assessment.publications import LEVELS, PROTECTING, PUBLISHED, QUEUED, WITHDRAWN, note_publication_change
+from domain.assessment.publications import KINDS, LEVELS, PROTECTING, PUBLISHED, QUEUED, WITHDRAWN, note_publication_change
 from domain.assessment.window_state import state_sql
 from domain.declare.errors import Conflict, Forbidden, Invalid, Issue, NotFound
 from domain.declare.ids import new_id
@@ -95,7 +95,11 @@ SELECT w.tenant_id, w.no, w.census_on, {state_sql("$3::timestamptz")} AS state, 
     (SELECT suppression_threshold FROM tenants t WHERE t.id = w.tenant_id) AS threshold
 FROM windows w WHERE w.id = $2 AND {reaches_sql("$1", "w.tenant_id", "w.tenant_id", "$4")}
 """
-_EDITIONS = "SELECT state, published_at FROM publications WHERE tenant_id = $1 AND window_no = $2 ORDER BY no"
+_EDITIONS = """
+SELECT p.no, p.kind, p.state, p.published_at, EXISTS (
+    SELECT 1 FROM edition_bases b WHERE b.tenant_id = $1 AND b.publication_id = p.id) AS has_basis
+FROM publications p WHERE p.tenant_id = $1 AND p.window_no = $2 ORDER BY p.no
+"""
 LEVEL = """
 SELECT max(level) AS level, max(sizes_from) AS sizes_from, max(attainment_from) AS attainment_from FROM publications
 WHERE tenant_id = $1 AND (published_at IS NOT NULL OR state = 'queued') HAVING count(*) > 0
@@ -111,7 +115,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{QUEUED}', $10, $11)
 async def publish_window(connection: Connection, caller: Caller, action: Action[WindowPublication]) -> PublicationNow:
     """Publish a window's results: the figures are frozen, protected as one whole, and then read by clients with aggregates:read.
 
-    It needs aggregates:internal at every school of the trust. GET /v1/publications/{id} tells how far it is.
+    A row of a later edition in which only a few pupils changed keeps the figures last shown, and says so. It needs
+    aggregates:internal at every school of the trust. GET /v1/publications/{id} tells how far it is.
     """
     require_installed()
     arguments = caller.client_id, action.id, clock.read_now(), Scope.PUBLICATIONS_WRITE.value
@@ -127,7 +132,7 @@ async def publish_window(connection: Connection, caller: Caller, action: Action[
         if getattr(action.fields, "days_after_closing", UNSET) is UNSET:
             _check_window(window, kind)
     with checks.attempt():
-        await _check_editions(connection, tenant_id, no)
+        await _check_editions(connection, tenant_id, no, kind)
     stored = await connection.fetchrow(LEVEL, tenant_id)
     with checks.attempt():
         check_protection(stored, action.fields)
@@ -184,16 +189,19 @@ def _check_window(window: Any, kind: str | None) -> None:
         raise Conflict(message, code="window-state")
 
 
-async def _check_editions(connection: Connection, tenant_id: UUID, no: int) -> None:
-    """Raises Conflict where there is an edition already, of this window or of another one about the same pupils."""
+async def _check_editions(connection: Connection, tenant_id: UUID, no: int, kind: str | None) -> None:
+    """Raises Conflict where what is kept of earlier editions does not allow another one, or another window is about the same pupils."""
     editions = await connection.fetch(_EDITIONS, tenant_id, no)
     if any(row["state"] in (QUEUED, PROTECTING) for row in editions):
         raise Conflict("The window is being published.", code="publication-running")
-    if any(row["published_at"] is not None for row in editions):
-        message = (
-            "The window has an edition. What differs between two editions is not protected yet, so that there is no second one."
-        )
+    shown = [row for row in editions if row["published_at"] is not None]
+    if lacking := [row["no"] for row in shown if not row["has_basis"]]:
+        message = f"The window has edition {lacking[0]}, of which the frozen figures are no longer kept: what differs from it cannot be protected."
         raise Conflict(message, code="edition-exists")
+    read = [row["kind"] for row in shown if row["state"] == PUBLISHED]
+    if kind in KINDS and read and KINDS.index(kind) < KINDS.index(read[-1]):
+        message = f"The window's last edition is {read[-1]}, which none that is {kind} follows."
+        raise Conflict(message, code="edition-kind")
     if (other := await find_same_pupils(connection, tenant_id, no, QUEUED, PROTECTING)) is not None:
         message = f"The window {other} has an edition of the same pupils on the same census day; both together are not protected."
         raise Conflict(message, code="census-day-published")
@@ -208,11 +216,13 @@ _WITHDRAW = f"""
 UPDATE publications SET state = '{WITHDRAWN}', withdrawn_at = clock_timestamp(), version = version + 1
 WHERE tenant_id = $1 AND id = $2 RETURNING version
 """
+_HIDE = "SELECT hide_withdrawn_figures($1, $2)"
+"""Later editions of the window that still show its figures show them no more."""
 
 
 @command(scope=Scope.PUBLICATIONS_WRITE, at_school=False, fails=(Invalid, NotFound, Conflict))
 async def withdraw_publication(connection: Connection, caller: Caller, action: Action[PublicationWithdrawal]) -> PublicationNow:
-    """Withdraw a publication at once: nobody reads its figures any more. One that is queued is never made."""
+    """Withdraw a publication at once: nobody reads its figures any more, nor in later editions. One that is queued is never made."""
     found = await connection.fetchrow(_FIND, caller.client_id, action.id, Scope.PUBLICATIONS_WRITE.value)
     if found is None:
         raise NotFound()
@@ -228,6 +238,7 @@ async def withdraw_publication(connection: Connection, caller: Caller, action: A
     locks = SchoolLocks(connection, tenant_id)
     await locks.lock([row["id"] for row in schools], [])
     version = await connection.fetchval(_WITHDRAW, tenant_id, action.id)
+    await connection.execute(_HIDE, tenant_id, action.id)
     await note_publication_change(connection, tenant_id, action.id, version, "withdrawn", caller.client_id, action.fields)
     note("publication", {"tenant": str(tenant_id), "publication": str(action.id)})
     return PublicationNow(id=str(action.id), edition=found["no"], state=WITHDRAWN, version=version)
@@ -239,4 +250,5 @@ async def reapply_publication(connection: Connection, facts: Mapping[str, Any]) 
     if found is None:
         return Reapplied.NOTHING_TO_DO
     await connection.fetchval(_WITHDRAW, UUID(facts["tenant"]), UUID(facts["publication"]))
+    await connection.execute(_HIDE, UUID(facts["tenant"]), UUID(facts["publication"]))
     return Reapplied.DONE

@@ -24,11 +24,12 @@ from domain.aggregates.results import AggregateResult
 from domain.assessment.publications import FAILED, PROTECTING, PUBLISHED, READY, note_publication_change
 from domain.declare.errors import Busy
 from domain.declare.scopes import Scope
+from domain.publishing.bases import add_years, read_earlier, store_basis
 from domain.publishing.frozen import Frozen, NothingToPublish, freeze
 from domain.publishing.installed import is_installed
-from domain.publishing.messages import DecidedGroup, Outcome, Task
+from domain.publishing.messages import Basis, DecidedAll, DecidedGroup, EarlierEdition, Outcome, Task
 from domain.publishing.preview_groups import make_body
-from domain.publishing.rows import list_rows
+from domain.publishing.rows import list_rows, write_array
 from domain.publishing.same_pupils import find_same_pupils
 from domain.store.database import Connection, Database, transpose
 
@@ -72,13 +73,29 @@ WHERE p.tenant_id = $1 AND p.id = $2
 """What was published while this one was queued may have raised them."""
 _COUNT = "UPDATE {table} SET parts = $3, parts_done = $4 WHERE tenant_id = $1 AND id = $2"
 _ROWS = """
-INSERT INTO edition_rows (tenant_id, publication_id, school_id, year_group, dimension, category, pooled, figures)
-SELECT $1, $2, g.school, g.year, g.dimension, g.category, g.pooled::uuid[], g.figures::jsonb
-FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) AS g (school, year, dimension, category, pooled, figures)
+INSERT INTO edition_rows (tenant_id, publication_id, school_id, year_group, dimension, category, pooled, figures, edition)
+SELECT $1, $2, g.school, g.year, g.dimension, g.category, COALESCE(o.pooled, g.pooled::uuid[]),
+    CASE WHEN g.held THEN o.figures ELSE g.figures::jsonb END,
+    CASE WHEN g.held AND o.figures IS NOT NULL THEN COALESCE(o.edition, l.no) WHEN g.figures IS NOT NULL THEN p.no END
+FROM publications p
+CROSS JOIN unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[])
+    AS g (school, year, dimension, category, pooled, figures, held)
+LEFT JOIN LATERAL (
+    SELECT n.id, n.no FROM publications n WHERE n.tenant_id = $1 AND n.window_no = p.window_no AND n.no < p.no AND n.state = 'published'
+    ORDER BY n.no DESC LIMIT 1
+) l ON true
+LEFT JOIN edition_rows o ON g.held AND o.tenant_id = $1 AND o.publication_id = l.id AND o.school_id = g.school
+    AND o.year_group = g.year AND o.dimension = g.dimension AND o.category = g.category AND o.figures IS NOT NULL
+WHERE p.tenant_id = $1 AND p.id = $2
+"""
+"""A row that is held back keeps what the last edition that is not withdrawn shows of it, and is hidden where that is nothing."""
+_COUNTS = """
+SELECT count(*) AS rows, count(*) FILTER (WHERE r.figures IS NULL) AS hidden, count(*) FILTER (WHERE r.edition <> p.no) AS held
+FROM publications p JOIN edition_rows r ON r.tenant_id = $1 AND r.publication_id = p.id WHERE p.tenant_id = $1 AND p.id = $2
 """
 _CLEAR = "DELETE FROM publication_parts WHERE tenant_id = $1 AND publication_id = $2"
 _END = """
-UPDATE publications SET state = $3, problem = $4, populations = $5, hidden = $6, version = version + 1, leased_until = NULL,
+UPDATE publications SET state = $3, problem = $4, populations = $5, hidden = $6, held = $7, version = version + 1, leased_until = NULL,
     published_at = CASE WHEN $3 = 'published' THEN clock_timestamp() END
 WHERE tenant_id = $1 AND id = $2 RETURNING version
 """
@@ -171,7 +188,7 @@ class Publisher:
                 await connection.execute(_END_PREVIEW, *claim.key, FAILED, code, None, None, None)
                 return
             await connection.execute(_CLEAR, *claim.key)
-            await _end(connection, claim, FAILED, code, None, None)
+            await _end(connection, claim, FAILED, code)
 
         await self._transact(claim, store)
         log.warning("publication failed", publication=str(claim.id), problem=code)
@@ -188,50 +205,58 @@ class Publisher:
         if body is None and not claim.is_preview:
             await self._transact(claim, lambda connection: _check_again(connection, claim, row["window_no"]))
             row = await self._transact(claim, lambda connection: connection.fetchrow(claim.name_table(_READ), *claim.key))
-        frozen = await self._freeze(claim, row["window_id"]) if body is None else msgspec.json.decode(body, type=Frozen)
+        earlier = await self._transact(claim, lambda connection: read_earlier(connection, claim.tenant_id, row["window_no"]))
+        if body is None:
+            frozen = await self._freeze(claim, row["window_id"], earlier)
+        else:
+            frozen = msgspec.json.decode(body, type=Frozen)
         claim.done = {part: msgspec.json.decode(each, type=DecidedGroup) for part, each in stored.items()}
         levels = row["level"], row["sizes_from"], row["attainment_from"]
-        decided = await self._protect(claim, Task(frozen, *levels, row["seed"], claim.done, self._processes))
+        decided = await self._protect(claim, Task(frozen, *levels, row["seed"], claim.done, self._processes, earlier))
         await (self._preview if claim.is_preview else self._publish)(claim, frozen, decided)
 
-    async def _preview(self, claim: Claim, frozen: Frozen, decided: list[DecidedGroup]) -> None:
-        preview = await asyncio.to_thread(lambda: make_body(frozen, decided))
+    async def _preview(self, claim: Claim, frozen: Frozen, decided: DecidedAll) -> None:
+        preview = await asyncio.to_thread(lambda: make_body(frozen, decided.groups))
         numbers = len(preview.groups), sum(group.hidden for group in preview.groups)
         values = *claim.key, READY, None, *numbers, msgspec.json.encode(preview)
         await self._transact(claim, lambda connection: connection.execute(_END_PREVIEW, *values))
         log.info("previewed", groups=numbers[0], hidden=numbers[1])
 
-    async def _publish(self, claim: Claim, frozen: Frozen, decided: list[DecidedGroup]) -> None:
-        rows = await asyncio.to_thread(lambda: list(list_rows(frozen, decided)))
-        hidden = sum(each.figures is None for each in rows)  # also of rows without pupils: which those are is hidden too
+    async def _publish(self, claim: Claim, frozen: Frozen, decided: DecidedAll) -> None:
+        rows = await asyncio.to_thread(lambda: list(list_rows(frozen, decided.groups)))
+        basis = Basis(frozen, decided.groups, decided.parts)
         columns = [
             (
                 each.school_id,
                 each.year_group,
                 each.dimension,
                 each.category,
-                _write_array(each.pooled),
-                each.figures and each.figures.decode(),
+                write_array(each.pooled),
+                None if each.is_held or each.figures is None else each.figures.decode(),
+                each.is_held,
             )
             for each in rows
         ]
 
         async def store(connection: Connection) -> None:
-            await connection.execute(_ROWS, *claim.key, *transpose(columns, 6))
+            await connection.execute(_ROWS, *claim.key, *transpose(columns, 7))
+            await store_basis(connection, claim.key, basis)
             await connection.execute(_CLEAR, *claim.key)
             await connection.execute("SELECT bump_published($1, $2, $3)", *claim.key, claim.holder)
-            await _end(connection, claim, PUBLISHED, None, len(rows), hidden)
+            counts: Any = await connection.fetchrow(_COUNTS, *claim.key)
+            await _end(connection, claim, PUBLISHED, None, *counts)
 
         await self._transact(claim, store)
-        log.info("published", publication=str(claim.id), rows=len(rows), hidden=hidden)
+        log.info("published", publication=str(claim.id), rows=len(rows))
 
-    async def _freeze(self, claim: Claim, window_id: UUID) -> Frozen:
+    async def _freeze(self, claim: Claim, window_id: UUID, earlier: list[EarlierEdition]) -> Frozen:
         """Reads the figures as the client that asked for the publication. Raises _Failed where it may no longer read all of them."""
         caller = Caller(claim.client_id, frozenset({Scope.AGGREGATES_INTERNAL.value}))
         dimensions = "school", "subject", "yearGroup", "sex", "disadvantaged", "eal", "sen"
         statement, values = prepare_read(caller, AggregateQuery(dimensions, window=str(window_id)))
         row: Any = await self._transact(claim, lambda connection: connection.fetchrow(statement.sql, *statement.bind(values)))
         frozen = await asyncio.to_thread(lambda: freeze(msgspec.json.decode(row[0], type=AggregateResult)))
+        add_years(frozen, earlier)
         schools = sum(len(group.schools) for group in frozen.groups)
 
         async def store(connection: Connection) -> None:
@@ -244,7 +269,7 @@ class Publisher:
         await self._transact(claim, store)
         return frozen
 
-    async def _protect(self, claim: Claim, task: Task) -> list[DecidedGroup]:
+    async def _protect(self, claim: Claim, task: Task) -> DecidedAll:
         """Has the process decide, and stores each part that it has done."""
         environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         process = await asyncio.create_subprocess_exec(
@@ -279,7 +304,7 @@ class Publisher:
             raise RuntimeError("the process ended before it had decided")
         return decided
 
-    async def _read_outcomes(self, claim: Claim, lines: asyncio.StreamReader) -> list[DecidedGroup] | None:
+    async def _read_outcomes(self, claim: Claim, lines: asyncio.StreamReader) -> DecidedAll | None:
         number = 0
         while line := await lines.readline():
             outcome = msgspec.json.decode(line, type=Outcome)
@@ -328,12 +353,13 @@ async def _check_again(connection: Connection, claim: Claim, window_no: int) -> 
 
 
 async def _end(
-    connection: Connection, claim: Claim, state: str, problem: str | None, populations: int | None, hidden: int | None
+    connection: Connection,
+    claim: Claim,
+    state: str,
+    problem: str | None,
+    populations: int | None = None,
+    hidden: int | None = None,
+    waiting: int | None = None,
 ) -> None:
-    version = await connection.fetchval(_END, *claim.key, state, problem, populations, hidden)
+    version = await connection.fetchval(_END, *claim.key, state, problem, populations, hidden, waiting)
     await note_publication_change(connection, *claim.key, version, state, claim.client_id)
-
-
-def _write_array(ids: list[UUID]) -> str:
-    """An array as PostgreSQL writes one: unnest has no arrays of arrays."""
-    return "{" + ",".join(map(str, ids)) + "}"

@@ -1,7 +1,7 @@
 """The rows of an edition, made of its frozen figures and of what is decided."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,10 @@ _Counts = list[list[int]]
 
 @dataclass(frozen=True)
 class NewRow:
-    """A group of pupils of an edition. `school_id` is NIL for the trust; `figures` is None where they are hidden."""
+    """A group of pupils of an edition. `school_id` is NIL for the trust; `figures` is None where they are hidden.
+
+    `is_held`: the row keeps the figures last shown in place of these, which are shown only when they are released, if `is_releasable`.
+    """
 
     school_id: UUID
     year_group: str
@@ -24,6 +27,13 @@ class NewRow:
     category: str
     pooled: list[UUID]
     figures: bytes | None
+    is_held: bool = False
+    is_releasable: bool = False
+
+
+def write_array(ids: list[UUID]) -> str:
+    """An array as PostgreSQL writes one: unnest has no arrays of arrays."""
+    return "{" + ",".join(map(str, ids)) + "}"
 
 
 def list_rows(frozen: Frozen, decided: list[DecidedGroup]) -> Iterator[NewRow]:
@@ -55,8 +65,10 @@ class _GroupWriter:
         return total
 
     def _has_pupils(self, schools: list[int], year: int) -> bool:
+        """Whether there are any, or an earlier edition had a row of them."""
         of_years = self._years if year == len(self._years) else [year]
-        return any(self._group.pupils[""][school][each] for school in schools for each in of_years)
+        there = self._decided.there or self._group.pupils[""]
+        return any(there[school][each] for school in schools for each in of_years)
 
     def list_rows_of_school(self, at: int) -> Iterator[NewRow]:
         for year in range(len(self._years) + 1):
@@ -77,18 +89,22 @@ class _GroupWriter:
             if pooled is None:
                 found = self._decided.pooled[name]
                 pooled = [each for each in range(len(self._ids)) if found[each][year] and self._has_pupils([each], year)]
-            is_hidden = self._decided.hidden[name][position][year] or not pooled
+            is_held = bool(self._decided.held) and self._decided.held[name][position][year]
+            is_releasable = is_held and self._decided.releasable[name][position][year]
+            is_hidden = not is_held and (self._decided.hidden[name][position][year] or not pooled)
             first = self._sum(name, pooled, year)
             ids = [self._ids[each] for each in pooled]
             if not name:
-                yield self._make(school_id, year_group, "", "", ids, pooled, first, is_hidden)
+                row = self._make(school_id, year_group, "", "", ids, pooled, first, is_hidden)
+                yield replace(row, is_held=is_held, is_releasable=is_releasable)
                 continue
             split = SPLITS[name]
             whole = self._sum(split.parent, pooled, year)
             rest = [[one - less for one, less in zip(row, part, strict=True)] for row, part in zip(whole, first, strict=True)]
             for category, counts in zip(split.shown, (first, rest), strict=True):
                 if category is not None:
-                    yield self._make(school_id, year_group, split.dimension, category, ids, pooled, counts, is_hidden)
+                    row = self._make(school_id, year_group, split.dimension, category, ids, pooled, counts, is_hidden)
+                    yield replace(row, is_held=is_held, is_releasable=is_releasable)
 
     def _make(
         self,

@@ -66,6 +66,7 @@ NO_CODES = {
     "front-end",
     # why an edition would hide a group, and the path of what says so
     *("few-contributors", "few-eligible", "nothing-pooled", "other-side", "side-empty", "within-hidden", "publication-preview"),
+    "hidden-before",
     # why a publication failed
     *("cannot-protect", "publishing-failed"),
     *("multi-academy", "single-academy", "reference-collides"),

@@ -168,7 +168,10 @@ READ: dict[str, dict[str, str]] = {
         **{name: f"publication.{name}" for name in ("kind", "level", "sizesFrom", "attainmentFrom", "daysAfterClosing")},
         **{name: f"publicationChange.{name}" for name in ("reason", "actor")},
     },
-    "withdraw_publication": {name: f"publicationChange.{name}" for name in ("reason", "actor")},
+    **{
+        f"{verb}_publication": {name: f"publicationChange.{name}" for name in ("reason", "actor")}
+        for verb in ("withdraw", "release")
+    },
     "create_client": {name: f"client.{name}" for name in ("name", "origins")} | PUBLIC_KEYS,
     "set_client_keys": PUBLIC_KEYS | {"overlapHours": "the secrets of GET /v1/me, for the client itself"},
     "rotate_client_secret": {"overlapHours": "the secrets of GET /v1/me, for the client itself"},

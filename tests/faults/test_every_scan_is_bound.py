@@ -13,7 +13,7 @@ import httpx2
 
 from domain import COMMANDS, RESOURCES
 from domain.aggregates import editions
-from domain.publishing import publisher
+from domain.publishing import bases, publisher, release_publication
 from domain.roster.record_pupils import planned_stays
 from domain.store.embedded import SUPERUSER
 from tests.fixtures.both_roles import BothRoles
@@ -90,7 +90,8 @@ async def test_every_scan_of_what_a_tenant_owns_is_bound_to_a_tenant(both_roles:
     assert len(of_a_day) > 5
     of_editions = [
         text.replace("{table}", table)
-        for text in vars(publisher).values()
+        for module in (publisher, bases, release_publication)
+        for text in vars(module).values()
         if isinstance(text, str) and "$1" in text
         for table in ("publications", "publication_previews")
     ]

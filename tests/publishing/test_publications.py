@@ -20,7 +20,7 @@ from api.settings import Settings
 from domain import LEDGER
 from domain.clients.signing_keys import ensure_signing_key
 from domain.publishing import installed
-from domain.publishing.preview_groups import find_extremes
+from domain.publishing.preview_groups import find_extremes, make_body
 from domain.publishing.publisher import Publisher
 from domain.store.database import Database
 from domain.store.ledger_reapply import Reapplied
@@ -32,6 +32,8 @@ from tests.fixtures.databases import Databases, Statements, open_counted
 from tests.fixtures.registration import authorise, register_client
 from tests.fixtures.settings import SECRET, WIDE
 from tests.fixtures.sizes import choose_size
+from tests.protection.test_protection import make_trust
+from tests.publishing.later_editions import decide, freeze_trust
 
 SCOPES = "publications:write,aggregates:read,aggregates:internal,windows:read,windows:write"
 
@@ -228,9 +230,7 @@ async def test_what_no_edition_has_is_refused(published: Published, question: di
     assert [issue["code"] for issue in answer.json()["issues"]] == [code]
 
 
-async def test_a_window_has_one_edition_for_now(published: Published) -> None:
-    answer = await published.post(f"/v1/windows/{published.window}/publish", {"kind": "provisional"})
-    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "edition-exists")
+async def test_only_who_may_publish_publishes(published: Published) -> None:
     for token in (published.portal, published.one_school):
         refused = await published.post(f"/v1/windows/{published.window}/publish", {"kind": "provisional"}, token)
         assert refused.status_code == 403
@@ -282,10 +282,10 @@ async def test_a_preview_says_what_an_edition_hides_and_why(published: Published
     groups = made["groups"]
     assert (made["state"], made["populations"], made["hidden"]) == ("ready", len(groups), sum(each["hidden"] for each in groups))
     assert sum(each["groups"] for each in made["reasons"]) == made["hidden"] > 20
-    assert {each["reason"] for each in made["reasons"]} >= {"few-eligible", "other-side", "complement"}
+    assert {each["reason"] for each in made["reasons"]} >= {"few-eligible", "other-side", "hidden-before"}
     assert all((each["reason"] is not None) == each["hidden"] for each in groups)
     tried = {reason for urn in published.trust.urns for reason in await check_reasons(published, groups, urn)}
-    assert {"complement", "few-eligible"} <= tried
+    assert {"hidden-before", "few-eligible"} <= tried, "it would be the second edition"
     document = f'{{ publicationPreview(window: "{published.window}") {{ groups {{ {" ".join(groups[0])} }} hidden }} }}'
     graphql = await published.post("/graphql", {"query": document})
     assert "data" in graphql.json(), graphql.text
@@ -319,6 +319,14 @@ async def check_reasons(published: Published, groups: list[dict[str, Any]], urn:
         assert each["nobodyExpected"] == [row["subject"] for row in shown if row["expected"] == 0]
         assert each["everybodyExpected"] == [row["subject"] for row in shown if row["expected"] and row["expected"] == row["valid"]]
     return tried
+
+
+def test_a_complement_says_what_it_is_one_of() -> None:
+    """Of a first edition, where nothing was hidden before."""
+    frozen = freeze_trust(make_trust(2))
+    groups = make_body(frozen, decide(frozen).groups).groups
+    assert {group.reason for group in groups} >= {"complement", "few-eligible", "other-side", None}
+    assert all(bool(group.complement_of) == (group.reason == "complement") and not group.held_back for group in groups)
 
 
 def test_a_small_group_is_named_of_which_nobody_or_everybody_is_at_expected() -> None:

@@ -102,7 +102,7 @@ async def _make_rows(client: httpx2.AsyncClient) -> None:
             "withdraw_discount": discount["id"],
             "publish_window": closed,
             "preview_window": closed,
-            "withdraw_publication": published["id"],
+            **dict.fromkeys(("withdraw_publication", "release_publication"), published["id"]),
             "lock_target": free["id"],
             "create_trust_calendar_link": trust,
             "create_school_calendar_link": school,
@@ -244,7 +244,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "reason": "Governors meet",
         "actor": "Head",
     },
-    "withdraw_publication": {"reason": "A pupil's record was wrong", "actor": "Head"},
+    **{f"{verb}_publication": {"reason": "A pupil's record was wrong", "actor": "Head"} for verb in ("withdraw", "release")},
     "lock_target": {"reason": "Agreed with parents", "actor": "Head"},
     "unlock_target": {"reason": "To be set anew", "actor": "Head"},
     "update_group": {"name": "Renamed", "code": "r", "kind": "adhoc"},
@@ -601,7 +601,7 @@ WITHOUT = {
         "end_grant",
         "confirm_grant",
     ),
-    *("publish_window", "preview_window", "withdraw_publication"),
+    *("publish_window", "preview_window", "withdraw_publication", "release_publication"),
     *("create_trust_calendar_link", "create_school_calendar_link", "revoke_calendar_link"),
 }
 """Commands of which no field but one names anything that is stored."""
