@@ -21,8 +21,8 @@ from rich.console import Console
 from api.demo import school_data
 from api.demo.files import DemoSecrets, write_private
 from api.demo.run import gather_statistics
-from api.demo.seed import GRANTS, KINDS, prepare_data
-from domain.clients import clients, grants
+from api.demo.seed import prepare_data, restore_grants
+from domain.clients import clients
 from domain.store import embedded
 from domain.store.database import Connection
 from domain.store.renewal import count_rows, find_trust, list_other_clients, remove_rows, restore_client
@@ -41,27 +41,6 @@ async def restore_clients(connection: Connection, trust_id: UUID, demo_secrets: 
     for name, client_id in ids.items():
         await restore_client(connection, client_id, hash_secret(demo_secrets.clients[name][1]))
     return [str(other) for other in others]
-
-
-async def restore_grants(connection: Connection, demo_secrets: DemoSecrets) -> list[str]:
-    """Gives each client the grants that it was made with, where they are not in force or there are others. Returns whose grants were changed."""
-    changed = []
-    for name, texts in GRANTS.items():
-        client_id = UUID(demo_secrets.clients[name][0])
-        requests = [grants.parse_grant(text) for text in texts]
-        wanted = {(text.partition("=")[0], request.scopes) for text, request in zip(texts, requests, strict=True)}
-        in_force = [grant for grant in await grants.list_grants(connection, client_id) if not grants.has_ended(grant)]
-        found = {(grant.target, tuple(grant.scopes)) for grant in in_force}
-        if found == wanted and len(in_force) == len(wanted) and all(grant.expires_at is None for grant in in_force):
-            continue
-        for grant in in_force:
-            await grants.revoke_grant(connection, grant.id)
-        for request in requests:
-            await grants.approve_grant(
-                connection, client_id, request, purpose="demonstration", approved_by=school_data.TRUST, kind=KINDS.get(name)
-            )
-        changed.append(name)
-    return changed
 
 
 async def renew(folder: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from domain.read.query import FieldValue, ListQuery, PageRows
 from domain.roster.gias import parse
 from domain.roster.gias.apply import apply_gias
 from domain.store.database import Connection, Database
+from domain.store.renewal import derive_reach
 from domain.store.single_transaction import run_single_transaction
 from domain.support import clock
 from domain.write.run import perform
@@ -74,6 +75,7 @@ async def prepare_data(app_url: str, operator_url: str, demo_secrets: DemoSecret
         elif demo_secrets.is_renewing:
             trust = grants.parse_grant(GRANTS[VENDOR][0])
             await prepare_tenant(connection, await grants.find_tenant_of(connection, trust))
+            await restore_grants(connection, demo_secrets)
         await register_clients(connection, demo_secrets, [VENDOR, MANAGER])
         ids = [UUID(demo_secrets.clients[name][0]) for name in (VENDOR, MANAGER)]
         vendor, manager = [Caller(client_id, frozenset(await list_scopes(connection, client_id))) for client_id in ids]
@@ -130,6 +132,28 @@ async def register_clients(connection: Connection, demo_secrets: DemoSecrets, na
         else:
             continue
         demo_secrets.clients[name] = (str(client_id), secret)
+
+
+async def restore_grants(connection: Connection, demo_secrets: DemoSecrets) -> list[str]:
+    """Gives each client the grants that it was made with, where they are not in force or there are others. Returns whose grants were changed."""
+    changed = []
+    for name, texts in GRANTS.items():
+        client_id = UUID(demo_secrets.clients[name][0])
+        requests = [grants.parse_grant(text) for text in texts]
+        wanted = {(text.partition("=")[0], request.scopes) for text, request in zip(texts, requests, strict=True)}
+        in_force = [grant for grant in await grants.list_grants(connection, client_id) if not grants.has_ended(grant)]
+        found = {(grant.target, tuple(grant.scopes)) for grant in in_force}
+        if found == wanted and len(in_force) == len(wanted) and all(grant.expires_at is None for grant in in_force):
+            await derive_reach(connection, client_id)
+            continue
+        for grant in in_force:
+            await grants.revoke_grant(connection, grant.id)
+        for request in requests:
+            await grants.approve_grant(
+                connection, client_id, request, purpose="demonstration", approved_by=school_data.TRUST, kind=KINDS.get(name)
+            )
+        changed.append(name)
+    return changed
 
 
 async def list_scopes(connection: Connection, client_id: UUID) -> list[str]:

@@ -62,10 +62,14 @@ async def list_other_clients(connection: Connection, tenant_id: UUID, clients: M
 
 
 async def restore_client(connection: Connection, client_id: UUID, digest: bytes) -> None:
-    """Lets a client authenticate by the secret with this hash and nothing else, also where it was revoked."""
+    """Lets a client authenticate by the secret with this hash and nothing else, also where it was revoked. Its reach is to be derived then."""
     await connection.execute(_RESTORE, client_id)
     await connection.execute("DELETE FROM client_secrets WHERE client_id = $1", client_id)
     await connection.execute("INSERT INTO client_secrets (client_id, sha256) VALUES ($1, $2)", client_id, digest)
+
+
+async def derive_reach(connection: Connection, client_id: UUID) -> None:
+    """Derives the reach of a client from its grants, with the triggers that say what it may do, so not in a transaction of `remove_rows`."""
     await connection.execute("SELECT derive_reach(ARRAY[$1::uuid])", client_id)
 
 
