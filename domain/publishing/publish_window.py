@@ -93,8 +93,9 @@ class PublicationNow(Output, kw_only=True):
 WINDOW = f"""
 SELECT w.tenant_id, w.no, w.census_on, {state_sql("$3::timestamptz")} AS state, counts_all_schools(w.tenant_id) AS counts_all,
     (SELECT suppression_threshold FROM tenants t WHERE t.id = w.tenant_id) AS threshold
-FROM windows w WHERE w.id = $2 AND {reaches_sql("$1", "w.tenant_id", "w.tenant_id", "$4")}
+FROM windows w WHERE w.id = $2 AND {reaches_sql("$1", "w.tenant_id", "w.tenant_id", "$4")} FOR KEY SHARE OF w
 """
+"""Whoever deletes it meanwhile is waited for, or waits."""
 _EDITIONS = """
 SELECT p.no, p.kind, p.state, p.published_at, EXISTS (
     SELECT 1 FROM edition_bases b WHERE b.tenant_id = $1 AND b.publication_id = p.id) AS has_basis

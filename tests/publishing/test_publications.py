@@ -341,6 +341,39 @@ def test_a_small_group_is_named_of_which_nobody_or_everybody_is_at_expected() ->
     assert find_extremes(None) == ([], [])
 
 
+async def test_a_window_that_is_deleted_meanwhile_is_not_found(published: Published) -> None:
+    """Whoever asks for its publication or preview waits for the deletion, and is told that there is no window."""
+    for no, path in ((97, "publish"), (98, "publication-preview")):
+        change: dict[str, Any] = {"id": str(uuid4()), "no": no, "code": f"Deleted {no}", "census_on": "2001-01-01"}
+        await published.operator.execute(_COPY_WINDOW, UUID(published.window), json.dumps(change))
+        deleting = await asyncpg.connect(published.owner_url)
+        async with deleting.transaction():
+            assert await deleting.execute("DELETE FROM windows WHERE id = $1", UUID(change["id"])) == "DELETE 1"
+            body = {"kind": "provisional"} if path == "publish" else {}
+            asking = asyncio.create_task(published.post(f"/v1/windows/{change['id']}/{path}", body))
+            while not await published.operator.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                assert not asking.done(), "it does not wait"
+                await asyncio.sleep(0.02)
+        await deleting.close()
+        answer = await asking
+        assert answer.status_code == 404, answer.text
+
+
+async def test_a_preview_is_for_whoever_reads_every_school(published: Published) -> None:
+    """A client with aggregates:internal at one school alone may neither ask for it, nor read it, nor see that it is there."""
+    grant = f"school:{published.trust.urns[0]}=aggregates:internal,aggregates:read,windows:read"
+    token = await authorise(published.http, await register_client(published.operator, "one school's staff", grant))
+    url = f"/v1/windows/{published.window}/publication-preview"
+    assert (await published.post(url, {})).status_code == 200
+    asked = await published.post(url, {}, token)
+    assert (asked.status_code, asked.json()["type"].rpartition("/")[2]) == (403, "scope-missing"), asked.text
+    assert (await published.get(url, token)).status_code == 404
+    query = f'{{ publicationPreview(window: "{published.window}") {{ state }} }}'
+    found = (await published.post("/graphql", {"query": query}, token)).json()
+    assert found["data"] == {"publicationPreview": None} or found["errors"], found
+    assert "queued" not in json.dumps(found)
+
+
 async def test_a_trust_without_an_edition_is_read_as_before(published: Published) -> None:
     """Also by who reads another that has one: its schools are live beside the rows of the edition, and nothing is added up over both."""
     question = {"window": CODE, "groupBy": "school,sex", "subject": "maths", "first": 1000}
