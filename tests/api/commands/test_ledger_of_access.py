@@ -44,6 +44,7 @@ TAKES_NOTHING = {
     "lock_target": "who may see it sees it unlocked too",
     "lock_window": "whoever may unlock it may write there",
     "merge_pupil": "both records are of one child, for the same readers; the roll reports the pair again",
+    "release_publication": "it shows more, and a restore without it shows less",
     "retire_aspect": "a code of the tenant's",
     "retire_scheme": "a code of the tenant's",
     "retire_subject": "a code of the tenant's",
