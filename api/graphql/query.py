@@ -363,6 +363,14 @@ class Reader:
                 selected[key] = value.get(name) if inner is None else (yield from self.project(value.get(name), inner, below))
         return selected
 
+    def list_names(self, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode], *path: str) -> set[str]:
+        """The names of the fields that are selected of an object, or of one that it leads to by a path of fields."""
+        fields = self._list_fields(type_, sets)
+        if not path:
+            return {name for _, name, _, _ in fields}
+        below = ((inner, sets) for _, name, inner, sets in fields if name == path[0] and inner is not None)
+        return {name for inner, sets in below for name in self.list_names(inner, sets, *path[1:])}
+
     def _list_fields(
         self, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]
     ) -> list[tuple[str, str, GraphQLObjectType | None, list[SelectionSetNode]]]:

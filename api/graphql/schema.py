@@ -46,7 +46,8 @@ from domain.aggregates.aggregate_rows import (
     ExcludedSchool,
     UnpublishedWindow,
 )
-from domain.aggregates.query import AS_OF, CROSSWALKS_ON, DIMENSIONS, GROUP_BY, VIEWS
+from domain.aggregates.dimensions import DIMENSIONS, FILTERS
+from domain.aggregates.query import AS_OF, CHANGE_FROM, CROSSWALKS_ON, FILTER, GAP, GROUP_BY, INCLUDED, POOL, VIEWS, WINDOWS
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
@@ -77,6 +78,18 @@ class FunctionField(StrawberryField):
     async def get_result(self, source: OperationState, info: Info, args: list[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
         answer = await FUNCTIONS[self.graphql_name or ""](info.context, kwargs)
         return await _write_selected(source, info, answer)
+
+
+class AggregatesField(FunctionField):
+    """The field of aggregates, which include what is selected of their rows."""
+
+    async def get_result(self, source: OperationState, info: Info, args: list[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
+        raw = info._raw_info
+        type_ = source.reader.find_type(raw.parent_type, raw.field_nodes[0])
+        below = [node.selection_set for node in raw.field_nodes if node.selection_set is not None]
+        selected = {name for path in (("nodes",), ("edges", "node")) for name in source.reader.list_names(type_, below, *path)}
+        included = [name for name in INCLUDED if name in selected]
+        return await super().get_result(source, info, args, kwargs | ({"include": included} if included else {}))
 
 
 class CommandField(StrawberryField):
@@ -144,9 +157,14 @@ def _make_aggregates() -> FunctionField:
     arguments = [
         make_argument("groupBy", "list[AggregateDimension]", GROUP_BY),
         make_argument("window", "String | None", "A window by code or id; needed unless grouped by."),
+        make_argument("windows", "list[String] | None", WINDOWS),
+        make_argument("pool", "String | None", POOL),
         make_argument("subject", "String | None", "A subject by code; needed unless grouped by."),
         make_argument("trust", "ID | None", "A trust by id or GIAS group UID: its members on the window's census date."),
         make_argument("school", "list[ID] | None", "Schools by id, URN or LAESTAB."),
+        *(make_argument(name, "list[String] | None", FILTER) for name in FILTERS),
+        make_argument("gap", "String | None", GAP),
+        make_argument("changeFrom", "String | None", CHANGE_FROM),
         make_argument("view", "AggregateView | None", "As whom to see them.", default=AGGREGATE_VIEW(VIEWS[0])),
         make_argument("crosswalksOn", "Date | None", CROSSWALKS_ON),
         make_argument("asOf", "Date | None", AS_OF),
@@ -154,7 +172,7 @@ def _make_aggregates() -> FunctionField:
         make_argument("after", "String | None"),
     ]
     description = "Results pooled over pupils. Needs aggregates:read, which hides small groups, or aggregates:internal."
-    return make_field(FunctionField, "aggregates", "AggregateConnection", description, arguments)
+    return make_field(AggregatesField, "aggregates", "AggregateConnection", description, arguments)
 
 
 def _make_transitions() -> FunctionField:

@@ -96,7 +96,10 @@ class _Names:
         if "school" not in query.group_by and len(ids) == 1:
             common.append(*ids.values())
         if "window" not in query.group_by:
-            common += list(dict.fromkeys(map(name_window, page.data))) or [query.window or ""]
+            pooled = " with ".join(query.windows) if query.pools_windows else ""
+            common += [pooled] if pooled else list(dict.fromkeys(map(name_window, page.data))) or [query.window or ""]
+        for name, values in query.filters:
+            common.append(" or ".join(_VALUES.get((name, value), f"{_DIMENSIONS.get(name, name)} {value}") for value in values))
         by = " and ".join(_WORDS.get(name, name) for name in query.group_by)
         self.title = f"{', '.join(filter(None, common)) or 'Results'}: by {by}"
 

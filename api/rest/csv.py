@@ -8,7 +8,6 @@ order mark, by which some spreadsheets know UTF-8, is written where `bom` asks f
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,8 +15,7 @@ from starlette.requests import Request
 
 from api.http.accept import choose_media_type
 from api.rest.query_string import OF_CSV, parse_flag
-from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
-from domain.aggregates.query import CLASS, DIMENSIONS, AggregateQuery
+from domain.aggregates.dimensions import CLASS
 from domain.aggregates.transition_rows import TransitionPage, TransitionRow
 from domain.declare.errors import BadRequest, Issue
 from domain.declare.vocabulary import find_word
@@ -30,8 +28,6 @@ from domain.support.slices import Steps
 ROWS_PER_STEP = 16
 """Rows written before the event loop may do other work."""
 PARAMETERS, FORMATS, SHAPES = ("format", "bom", "shape"), ("json", "csv"), ("long", "wide")
-FIGURES = ("eligible", "expectedPercent", "higherPercent", "average")
-"""The figures of each group of pupils in a wide table."""
 CSV = (b"content-type", b"text/csv; charset=utf-8; header=present")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -116,16 +112,6 @@ def write_list(query: ListQuery, body: bytes) -> Steps[bytes]:
     )
 
 
-def write_long_table(page: AggregatePage, query: AggregateQuery) -> Steps[bytes]:
-    """A row for each row of the page, without the columns of dimensions that the query does not name."""
-    used = {"subject", "window", *query.group_by, *(["school"] if query.school else [])}
-    columns_of = {"school": ("schoolId", "schoolUrn", "schoolName"), CLASS: ("classId", "classCode")}
-    unused_columns = {column for name in DIMENSIONS if name not in used for column in columns_of.get(name, (name,))}
-    names = [field.encode_name for field in msgspec.structs.fields(AggregateRow)]
-    columns = [name for name in names if name not in unused_columns]
-    return write_table(columns, ([row[column] for column in columns] for row in msgspec.to_builtins(page.data)))
-
-
 def write_transitions(page: TransitionPage) -> Steps[bytes]:
     """A row for each row of the matrix and each reason why pupils are left out."""
     columns = [field.encode_name for field in msgspec.structs.fields(TransitionRow)]
@@ -143,57 +129,13 @@ def _join(value: object) -> object:
     return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def make_whole_query(query: AggregateQuery) -> AggregateQuery:
-    """The query of a wide table: every row, in the order of the table's columns."""
-    others = [name for name in DIMENSIONS if name in query.group_by and name not in ("school", "subject", "window")]
-    first = [name for name in ("window", "subject") if name in query.group_by]
-    return replace(query, group_by=(*first, *others, "school"), first=None)
-
-
-def write_wide_table(page: AggregatePage, query: AggregateQuery) -> Steps[bytes]:
-    """A row for each school with its URN and name, and a column for each group of pupils and figure: `reading.sex=F.expectedPercent`.
-
-    Symbols are the DfE's: c suppressed, z not applicable (nobody eligible, not collected, no average in this subject), x not available.
-    A school that contributes to no row of the page still has a row, unless it was not in the trust.
-    """
-    rows = msgspec.to_builtins(page.data)
-    names = {row["schoolUrn"]: row["schoolName"] for row in rows}
-    names |= {school.school_urn: school.school_name for school in page.excluded if school.reason != "not-a-member"}
-    groups = {(row["schoolUrn"], _name_group(row, query)): row for row in rows}
-    columns = [(group, figure) for group in dict.fromkeys(group for _, group in groups) for figure in FIGURES]
-    header = ["schoolUrn", "schoolName", *(".".join((*group, figure)) for group, figure in columns)]
-    return write_table(
-        [_make_cell(name) for name in header],
-        (
-            [urn, names[urn], *(_format_figure(groups.get((urn, group)), figure) for group, figure in columns)]
-            for urn in sorted(names)
-        ),
-    )
-
-
-def _name_group(row: dict[str, Any], query: AggregateQuery) -> tuple[str, ...]:
-    """The parts of a column's name: the window if the query groups by it (with its year, if its code has none), the subject, other dimensions."""
-    code, year = row["window"], row["academicYear"]
-    window = [code if year in code else f"{year} {code}"] if "window" in query.group_by else []
-    others = [name for name in DIMENSIONS if name in query.group_by and name not in ("school", "subject", "window")]
-    return (*window, row["subject"], *(f"{name}={row[name]}" for name in others))
-
-
-def _format_figure(row: dict[str, Any] | None, figure: str) -> Any:
-    """The figure, or the symbol that says why there is none."""
-    if row is None:
-        return "z"
-    status = row.get(f"{figure.removesuffix('Percent')}Status", row["status"])
-    return row[figure] if row[figure] is not None else status or "z"
-
-
 def write_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Steps[bytes]:
     """A table of JSON values as CSV, in steps."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(header)
     for count, row in enumerate(rows, 1):
-        writer.writerow([_make_cell(value) for value in row])
+        writer.writerow([make_cell(value) for value in row])
         if count % ROWS_PER_STEP == 0:
             yield
     return out.getvalue().encode()
@@ -220,7 +162,7 @@ def _find_value(row: Any, path: tuple[str, ...]) -> Any:
     return row
 
 
-def _make_cell(value: Any) -> str:
+def make_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

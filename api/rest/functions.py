@@ -13,7 +13,7 @@ from api.http.body import read_files
 from api.http.context import get_context
 from api.http.response import JSON, JsonResponse
 from api.http.target import read_path
-from api.rest import csv
+from api.rest import aggregate_csv, csv
 from api.rest.aggregate_formats import FORMATS, SVG, SVG_HEADERS, choose_format, find_picture_issues
 from api.rest.aggregate_pictures import MAX_ROWS_DRAWN, draw
 from api.rest.headers import make_next_link, refuse_if_match, refuse_if_none_match
@@ -64,12 +64,12 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, He
     except PartlyRead as problem:
         raise await aggregates.add_unknown_names(state.database, caller, problem) from None
     page = await aggregates.read_aggregates(
-        state.database, caller, state.cursors, csv.make_whole_query(query) if shape == "wide" else query
+        state.database, caller, state.cursors, aggregate_csv.make_whole_query(query) if shape == "wide" else query
     )
     end = page.page.end_cursor if page.page.has_more else None
     link = ((b"link", make_next_link(request, end).encode()),) if end else ()
     if as_csv:
-        write = csv.write_wide_table if shape == "wide" else csv.write_long_table
+        write = aggregate_csv.write_wide_table if shape == "wide" else aggregate_csv.write_long_table
         mark = csv.BYTE_ORDER_MARK if csv.wants_mark(request) else b""
         return mark + await run_in_slices(write(page, query)), (csv.CSV, *csv.make_file_headers("aggregates"), *link), page.groups
     return msgspec.json.encode(page), (JSON, *link), page.groups

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
+from domain.aggregates.breakdown_rows import BandTable, GradeTable
+from domain.aggregates.comparison_rows import AggregateChange, AggregateGap
 from domain.aggregates.disclosure import Reason
 from domain.declare.inputs import Output, describe
 from domain.read.groups_read import GroupsRead
@@ -12,6 +14,7 @@ Status = Literal["c", "z", "x"]
 Exclusion = Literal["not-a-member", "not-collected", "nobody-eligible", "nothing-judged", "no-place"]
 
 
+AverageReason = Literal["no-marks", "not-numeric", "several-schemes", "not-told"]
 _WHY = (
     "Why figures are null: c hidden, since 1 to 5 pupils are eligible, or since the row would give away one that is hidden;"
     " z nobody is eligible; x nothing is judged yet."
@@ -57,6 +60,7 @@ class AggregateRow(Output, kw_only=True):
     )
     sen: Annotated[str | None, describe("The category of special educational needs; null where it is not grouped by.")] = None
     schools: Annotated[int, describe("How many schools the row pools.")]
+    windows: Annotated[int | None, describe("How many windows the row pools, with pool=window.")] = None
     eligible: Annotated[
         int | None, describe("How many pupils are eligible: they count in the window and subject, and are not discounted.")
     ] = None
@@ -81,6 +85,13 @@ class AggregateRow(Output, kw_only=True):
     ] = None
     average: Annotated[float | None, describe("The average of the values that are numbers, such as scaled scores.")] = None
     average_of: Annotated[int | None, describe("Of how many pupils `average` is: those whose value is a number.")] = None
+    average_reason: Annotated[
+        AverageReason | None,
+        describe(
+            "Why `average` is null: no-marks, nobody has a value that counts; not-numeric, no such value is a number; several-schemes,"
+            " whose numbers have no mean in common; or not-told, to a reader with aggregates:read, for whichever of them or since too few are numbers."
+        ),
+    ] = None
     coverage_percent: Annotated[int | None, describe("The percentage of the eligible who have a value that counts.")] = None
     edition: Annotated[
         int | None,
@@ -89,6 +100,10 @@ class AggregateRow(Output, kw_only=True):
             " what they changed would be told. Null where figures are live or hidden."
         ),
     ] = None
+    bands: Annotated[BandTable | None, describe("The pupils by band of the common scale, where it is asked for.")] = None
+    grades: Annotated[GradeTable | None, describe("The pupils by grade of the schools' schemes, where it is asked for.")] = None
+    gap: Annotated[AggregateGap | None, describe("The gap between two groups of the pupils, where it is asked for.")] = None
+    change: Annotated[AggregateChange | None, describe("The change since an earlier window, where it is asked for.")] = None
     status: Annotated[Status | None, describe(_WHY)] = None
     reason: Annotated[Reason | None, describe("With view=public, why the row is hidden: primary or complement.")] = None
     discounted: Annotated[
@@ -203,6 +218,11 @@ class AggregatePage(Output, kw_only=True, dict=True):
     def cursors(self) -> list[str]:
         """A cursor for each row. They are no part of the JSON, since only GraphQL shows them."""
         return list(vars(self)["cursors"])
+
+    @property
+    def included_codes(self) -> list[str]:
+        """The names of the counts of bands and grades of the whole answer (breakdowns.name_count), which only CSV has."""
+        return list(vars(self).get("included_codes", ()))
 
     @property
     def groups(self) -> GroupsRead | None:

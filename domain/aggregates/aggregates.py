@@ -37,11 +37,9 @@ collects, and the members of a trust, are public.
 """
 
 import json
-import re
 from asyncio import to_thread
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any
@@ -58,39 +56,43 @@ from domain.aggregates.aggregate_rows import (
     AggregateScale,
     Coverage,
     ExcludedSchool,
-    Exclusion,
     PageInfo,
 )
+from domain.aggregates.breakdowns import Breakdowns
+from domain.aggregates.comparisons import make_change, make_gap
+from domain.aggregates.covered_schools import list_earlier, list_excluded, resolve_schools
+from domain.aggregates.dimensions import CLASS, DIMENSIONS, FILTERS
 from domain.aggregates.disclosure import LISTED
 from domain.aggregates.edition_groups import list_editions, list_unpublished, make_stored_groups
 from domain.aggregates.editions import Covered, EditionRow, find_covered, is_by_school, read_rows
 from domain.aggregates.groups import (
     PupilGroup,
+    fold_gap,
     leave_out_few,
     make_groups,
     make_row,
     make_sort_key,
+    match_earlier,
     pool_schools,
     suppress_groups,
     withhold_parts,
 )
-from domain.aggregates.query import CLASS, DIMENSIONS, AggregateQuery
+from domain.aggregates.query import AggregateQuery
 from domain.aggregates.results import AggregateResult, Tally
 from domain.aggregates.school_names import parse_names, resolve_laestabs
 from domain.aggregates.statement import compile_aggregate
 from domain.aggregates.template import AggregateTemplate
-from domain.assessment.codes import list_codes
-from domain.assessment.templates import PARTS_OF, describe_conjunction
-from domain.declare.errors import BadRequest, Forbidden, Invalid, Issue, PartlyRead, make_invalid
+from domain.assessment.templates import PARTS_OF
+from domain.declare.errors import BadRequest, Forbidden, Invalid, PartlyRead
 from domain.declare.ids import parse_id
 from domain.declare.scopes import Scope
 from domain.read.cursors import Cursors
 from domain.read.groups_read import GroupsRead, pool_groups
 from domain.read.staff_names import make_class_issue, refuse_comparison
 from domain.read.statement import Statement
+from domain.roster.years import format_academic_year
 from domain.store.database import Database
 from domain.support import clock
-from domain.support.suggestions import Suggestions
 
 
 async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, query: AggregateQuery) -> AggregatePage:
@@ -104,8 +106,7 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
     caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
     if query.view == "public":
         caller.require_scope(Scope.AGGREGATES_INTERNAL, "view=public")
-    if query.as_of is not None:
-        caller.require_scope(Scope.AGGREGATES_INTERNAL, "asOf")
+    caller.require({name: Need(Scope.AGGREGATES_INTERNAL) for name in query.internal_names})
     if CLASS in query.group_by:
         await _check_class(database, caller)
     fingerprint = query.fingerprint
@@ -120,9 +121,12 @@ async def read_aggregates(database: Database, caller: Caller, cursors: Cursors, 
         result, is_current = await _run_read(database, caller, live)
         if is_current:
             return await to_thread(_make_page, live, result, after, encrypt_position)
-    if (covered := await find_covered(database, caller, query)) is not None:
+    if not query.is_internal and (covered := await find_covered(database, caller, query)) is not None:
         named = await read_result(database, caller, replace(query, group_by=("subject", "window")))
-        _resolve_schools(query, named)
+        resolve_schools(query, named)
+        if query.windows:
+            chosen = {(window.code, window.academic_year) for window in named.windows}
+            covered.windows = [each for each in covered.windows if (each.code, format_academic_year(each.academic_year)) in chosen]
         rows = await read_rows(database, caller, query, covered)
         elsewhere = replace(query, school=tuple(covered.others), crosswalks_on=clock.read_today())
         beside = (elsewhere, await read_result(database, caller, elsewhere)) if covered.others else None
@@ -152,12 +156,17 @@ async def _check_class(database: Database, caller: Caller) -> None:
 async def add_unknown_names(database: Database, caller: Caller, problem: PartlyRead) -> BadRequest:
     """Returns the error of a malformed query, with what the rest of it names and is not within reach."""
     query = problem.readable
-    if not isinstance(query, AggregateQuery) or (query.window, query.subject, query.trust, query.school) == (None, None, None, ()):
+    if not isinstance(query, AggregateQuery) or (query.window_names, query.subject, query.trust, query.school) == (
+        (),
+        None,
+        None,
+        (),
+    ):
         return problem
     try:
         caller.require_any(Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL, what="aggregates")
         query = replace(query, school=await resolve_laestabs(database, query.school))
-        _resolve_schools(query, await read_result(database, caller, query))
+        resolve_schools(query, await read_result(database, caller, query))
     except Invalid as unknown:
         return problem.add_issues(unknown.issues)
     except Forbidden:
@@ -188,12 +197,17 @@ def prepare_read(caller: Caller, query: AggregateQuery) -> tuple[Statement, dict
     template = AggregateTemplate(
         by_school="school" in query.group_by or bool(query.school),
         by_year_group="yearGroup" in query.group_by,
-        categories=LISTED.intersection(query.group_by),
-        window=query.window is not None,
+        categories=LISTED.intersection(query.group_by) | ({query.gap.dimension} if query.gap else set()),
+        window=bool(query.window_names),
         trust=query.trust is not None,
         schools=bool(query.school),
         by_class=CLASS in query.group_by,
         as_of=query.as_of is not None,
+        breaks_down=bool(query.include),
+        filters=frozenset(FILTERS[name] for name, _ in query.filters),
+        pools_windows=query.pools_windows,
+        compares_windows=query.change_from is not None,
+        compares=query.gap is not None,
     )
     named = parse_names(query.school, query.trust)
     values = {
@@ -202,8 +216,11 @@ def prepare_read(caller: Caller, query: AggregateQuery) -> tuple[Statement, dict
         "until": None if caller.snapshot is None else caller.snapshot.until,
         "internal": Scope.AGGREGATES_INTERNAL in caller.scopes,
         "subject": query.subject,
-        "window": query.window,
-        "window_id": parse_id(query.window or ""),
+        "windows": list(query.window_names),
+        "window_ids": [id_ for name in query.window_names if (id_ := parse_id(name))],
+        "earlier": query.change_from,
+        "earlier_id": parse_id(query.change_from or ""),
+        **{f"of_{FILTERS[name]}": list(values) for name, values in query.filters},
         "trust_id": named.trust_id,
         "trust_uid": named.trust_uid,
         "school_ids": named.school_ids,
@@ -221,25 +238,53 @@ def _make_page(
     groups, excluded = _list_live_groups(query, result)
     of_page, info, cursors = _cut_page(groups, query, after, encrypt_position)
     rows = [make_row(group, with_reason=query.view == "public") for group in of_page]
+    breakdowns = _add_measures(query, result, rows, of_page)
     coverage = Coverage(schools=len(result.schools), contributing=len(result.schools) - len(excluded))
     page = AggregatePage(data=rows, page=info, excluded=excluded, coverage=coverage, basis=_describe_basis(query, result))
+    if breakdowns is not None:
+        vars(page)["included_codes"] = breakdowns.list_names(query.include)
     vars(page)["cursors"] = cursors
-    vars(page)["groups"] = _find_groups(rows, [school.id for school in result.schools], {each.school_id for each in excluded})
+    of_windows = [window.code for window in result.windows]
+    vars(page)["groups"] = _find_groups(
+        rows, [school.id for school in result.schools], {each.school_id for each in excluded}, of_windows
+    )
     return page
+
+
+def _add_measures(
+    query: AggregateQuery, result: AggregateResult, rows: list[AggregateRow], groups: list[PupilGroup]
+) -> Breakdowns | None:
+    """Adds to rows what the query includes and compares. Returns the grades that it includes, if it does."""
+    breakdowns = Breakdowns.of(result) if query.include else None
+    earlier = next(iter(list_earlier(query, result)), None)
+    for row, group in zip(rows, groups, strict=True):
+        if breakdowns is not None:
+            breakdowns.add(row, group, query.include)
+        if query.gap is not None and group.sides is not None:
+            row.gap = make_gap(query.gap, group.counts, *group.sides)
+        if earlier is not None and group.earlier is not None:
+            row.change = make_change(group.counts, group.earlier, earlier)
+    return breakdowns
 
 
 def _list_live_groups(query: AggregateQuery, result: AggregateResult) -> tuple[list[PupilGroup], list[ExcludedSchool]]:
     """Returns the groups that a question is about, hidden where they must be, and the excluded schools."""
-    schools = _resolve_schools(query, result)
+    schools = resolve_schools(query, result)
     by_school = "school" in query.group_by or bool(query.school)
     dimensions = tuple(name for name in DIMENSIONS if name in ("subject", "window", *query.group_by, *(["school"] * by_school)))
-    groups = _make_suppressed_groups(query, result, result.groups, dimensions)
+    divided = (*dimensions, query.gap.dimension) if query.gap else dimensions
+    groups = _make_suppressed_groups(query, result, result.groups, divided)
     of_schools = groups
     if result.by_school is not None:
         of_schools = _make_suppressed_groups(query, result, result.by_school, ("school", "subject", "window"))
+    if query.gap is not None:
+        groups = fold_gap(groups, query.gap)
+    if query.change_from is not None:
+        earlier = {(window.code, window.academic_year) for window in list_earlier(query, result)}
+        groups, of_schools = (match_earlier(of, earlier) for of in (groups, of_schools))
     leave_out_few(groups, of_schools, dimensions)
     withhold_parts(groups, of_schools, dimensions)
-    excluded = list(_list_excluded(query, result, of_schools))
+    excluded = list(list_excluded(query, result, of_schools))
     if query.subject is not None:
         groups = [group for group in groups if group.key.subject == query.subject]
     if query.school:
@@ -285,17 +330,21 @@ def _make_edition_page(
     return page
 
 
-def _find_groups(rows: list[AggregateRow], schools: list[str], excluded: set[str]) -> GroupsRead | None:
+def _find_groups(
+    rows: list[AggregateRow], schools: list[str], excluded: set[str], pooled_windows: Sequence[str] = ()
+) -> GroupsRead | None:
     """Returns the groups of collected values that the rows of a page pool. Of a conjunction they are those of its parts."""
     pooled = [school for school in schools if school not in excluded]
-    of_rows = ((row.school_id, row.window or "", row.subject or "") for row in rows)
+    of_rows = (
+        (row.school_id, window, row.subject or "") for row in rows for window in ([row.window] if row.window else pooled_windows)
+    )
     return pool_groups(pooled, ((school, window, PARTS_OF.get(subject, (subject,))) for school, window, subject in of_rows))
 
 
 def _describe_basis(query: AggregateQuery, result: AggregateResult) -> AggregateBasis:
     scale = None
     if len(result.scales) == 1:
-        ((_, id_, name, expected_label, higher_label),) = result.scales
+        ((_, id_, name, expected_label, higher_label, *_),) = result.scales
         scale = AggregateScale(id=id_, name=name, expected_label=expected_label, higher_label=higher_label)
     return AggregateBasis(
         judgements="current" if query.as_of is None else "as-of",
@@ -303,37 +352,6 @@ def _describe_basis(query: AggregateQuery, result: AggregateResult) -> Aggregate
         crosswalks_on=str(query.crosswalks_on),
         scale=scale,
     )
-
-
-def _resolve_schools(query: AggregateQuery, result: AggregateResult) -> set[str]:
-    """Returns the ids of the schools that the query names.
-
-    Raises Invalid, naming every parameter whose value is not within reach. One that does not exist is reported the
-    same.
-    """
-    ids = {name: school.id for school in result.schools for name in (school.laestab, str(school.urn), school.id)}
-    in_reach = {"window": result.window, "subject": query.subject is None or result.subject, "trust": result.trust}
-    missing = [name for name, is_in_reach in in_reach.items() if not is_in_reach]
-    missing += ["school" for school in query.school if school not in ids]
-    if missing:
-        message = "There is no such {} within the reach of this client's aggregates."
-        conjunction = _find_conjunction(query.subject or "")
-        subject_codes = sorted({code for *_, code in result.subject_codes})
-        meant = Suggestions().suggest(query.subject or "", subject_codes)
-        reasons = {
-            "window": list_codes(result.window_codes),
-            "subject": f" {conjunction}" if conjunction else meant + list_codes(subject_codes),
-        }
-        raise make_invalid([Issue(name, f"{name}-not-found", message.format(name) + reasons.get(name, "")) for name in missing])
-    if not result.opened:
-        raise make_invalid([Issue("asOf", "window-not-open", "No such window had opened by this day: nothing stood yet.")])
-    return {ids[school] for school in query.school}
-
-
-def _find_conjunction(subject: str) -> str | None:
-    """Returns how the conjunction is asked for that a text may mean, by its code in another case or by the subjects of which it is one."""
-    named = {part.strip().casefold() for part in re.split("[,+&]", subject)}
-    return next((describe_conjunction(code) for code, parts in PARTS_OF.items() if named in ({code}, {*parts})), None)
 
 
 def _make_suppressed_groups(
@@ -350,38 +368,6 @@ def _make_suppressed_groups(
             group.facts.internal, group.counts.guarded = False, group.counts.eligible
     suppress_groups(groups, dimensions)
     return groups
-
-
-_NO_PLACE: Exclusion = "no-place"
-
-
-def _list_excluded(query: AggregateQuery, result: AggregateResult, groups: list[PupilGroup]) -> Iterable[ExcludedSchool]:
-    """Yields the excluded schools by URN. `groups` are by school, subject and window."""
-    statuses: defaultdict[str | None, set[str | None]] = defaultdict(set)
-    placed = {group.key[1:4] for group in groups if group.counts.expected_of}
-    scaled = {tenant for tenant, *_ in result.scales}
-    needing = {school.id for school in result.schools if school.tenant in scaled}
-    for group in groups:
-        if query.subject in (None, group.key.subject):
-            needs_place = group.key.school in needing or group.key[1:4] in placed
-            has_no_place = group.status is None and needs_place and not group.counts.expected_of
-            statuses[group.key.school].add(_NO_PLACE if has_no_place else group.status)
-    collected = result.list_collected_subjects()
-    subjects = set(PARTS_OF.get(query.subject, (query.subject,)) if query.subject else ())
-    for school in sorted(result.schools, key=lambda school: school.urn):
-        of_school = statuses[school.id]
-        if of_school & {None, "c"}:
-            continue
-        reason: Exclusion = "not-collected"
-        if school.joined_elsewhen:
-            reason = "not-a-member"
-        elif _NO_PLACE in of_school:
-            reason = _NO_PLACE
-        elif "x" in of_school:
-            reason = "nothing-judged"
-        elif of_school or any(subjects <= codes for codes in collected[school.id]):
-            reason = "nobody-eligible"
-        yield ExcludedSchool(school_id=school.id, school_urn=school.urn, school_name=school.name, reason=reason)
 
 
 def _cut_page(

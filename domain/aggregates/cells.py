@@ -75,5 +75,13 @@ totals = Table(
     Column("value_sum", Numeric, nullable=False),
 )
 
-grades = table("grades", *map(column, ("tenant_id", "scheme_version_no", "no", "eligible", "valid", "expected", "higher", "value")))
-scheme_versions = table("scheme_versions", *map(column, ("tenant_id", "no", "scheme_id", "expected_status", "higher_status")))
+grades = table(
+    "grades",
+    *map(
+        column,
+        ("tenant_id", "scheme_version_no", "no", "code", "label", "rank", "eligible", "valid", "expected", "higher", "value"),
+    ),
+)
+scheme_versions = table(
+    "scheme_versions", *map(column, ("tenant_id", "no", "version", "scheme_id", "expected_status", "higher_status"))
+)

@@ -2,27 +2,20 @@
 groups become rows."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, product, starmap
 from typing import Any
 
 from msgspec import structs
 
-from domain.aggregates.aggregate_rows import AggregateRow, Status
+from domain.aggregates.aggregate_rows import AggregateRow, AverageReason, Status
+from domain.aggregates.dimensions import CATEGORIES
 from domain.aggregates.disclosure import LISTED, EligibleRow, Reason, suppress
+from domain.aggregates.query import ComparedGroups
 from domain.aggregates.results import AggregateResult, Categories, DiscountedCounts, GroupFacts, GroupKey, PupilCounts, Tally
 from domain.assessment.templates import PARTS_OF
 from domain.roster.years import YEARS
-
-_CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "sex": (("F", "M"), ()),
-    "disadvantaged": (("true", "false"), ("unknown",)),
-    "eal": (("1", "2", "3"), ("unknown",)),
-    "sen": (("N", "K", "E"), ("S", "A", "P", "unknown")),
-}
-"""The categories of each dimension in LISTED, in order: those always shown, and those shown only where the answer has
-one."""
 
 
 @dataclass
@@ -34,6 +27,10 @@ class PupilGroup:
     facts: GroupFacts
     counts: PupilCounts
     hidden: Reason | None = None
+    sides: tuple[PupilCounts, PupilCounts] | None = None
+    """The two groups of pupils of which the gap is."""
+    earlier: PupilCounts | None = None
+    """The same pupils in the earlier window, from which the change is."""
     withheld: frozenset[int] = frozenset()
     """The measures (_MEASURES) that may not be of a part of its pupils alone, since that would tell the size of a hidden school."""
     edition: int | None = None
@@ -66,7 +63,7 @@ def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ..
     facts, counts = result.pool(tally)
     axes: list[Iterable[str | None]] = []
     for name in Categories._fields:
-        always, sometimes = _CATEGORIES[name]
+        always, sometimes = CATEGORIES[name]
         present = {getattr(categories, name) for _, categories in counts}
         is_listed = name in dimensions and name in LISTED
         axes.append((*always, *(category for category in sometimes if category in present)) if is_listed else (None,))
@@ -78,6 +75,39 @@ def make_groups(result: AggregateResult, tally: Tally, dimensions: tuple[str, ..
     ]
     _describe_combined(groups)
     return groups
+
+
+def fold_gap(groups: Iterable[PupilGroup], comparison: ComparedGroups) -> list[PupilGroup]:
+    """Adds up the categories of a characteristic that rows are not divided by, and keeps the two of which the gap is."""
+    folded: dict[tuple[GroupKey, Categories], PupilGroup] = {}
+    for group in groups:
+        category = getattr(group.categories, comparison.dimension)
+        first, second = (group.counts if category == side else PupilCounts() for side in (comparison.group, comparison.against))
+        categories = group.categories._replace(**{comparison.dimension: None})
+        whole = folded.get((group.key, categories))
+        if whole is None:
+            folded[group.key, categories] = replace(group, categories=categories, sides=(first, second))
+        else:
+            whole.counts = whole.counts + group.counts
+            one, other = whole.sides or (PupilCounts(), PupilCounts())
+            whole.sides = one + first, other + second
+    _describe_combined(list(folded.values()))
+    return list(folded.values())
+
+
+def match_earlier(groups: Iterable[PupilGroup], windows: Container[tuple[str | None, str | None]]) -> list[PupilGroup]:
+    """Returns the groups of the window that rows are of, each with its counts in the earlier one. `windows` are the codes and academic years of
+    the latter."""
+    found = list(groups)
+    earlier: dict[tuple[GroupKey, Categories], PupilCounts] = {}
+    for group in found:
+        if group.key[2:4] in windows:
+            place = group.key._replace(window=None, academic_year=None), group.categories
+            earlier[place] = earlier[place] + group.counts if place in earlier else group.counts
+    rows = [group for group in found if group.key[2:4] not in windows]
+    for group in rows:
+        group.earlier = earlier.get((group.key._replace(window=None, academic_year=None), group.categories), PupilCounts())
+    return rows
 
 
 def _describe_combined(groups: list[PupilGroup]) -> None:
@@ -196,6 +226,10 @@ def pool_schools(groups: list[PupilGroup]) -> list[PupilGroup]:
         else:
             whole.facts, whole.counts = whole.facts + group.facts, whole.counts + group.counts
             whole.hidden = "complement" if whole.hidden or group.hidden else None
+            if whole.sides and group.sides:
+                whole.sides = whole.sides[0] + group.sides[0], whole.sides[1] + group.sides[1]
+            if whole.earlier and group.earlier:
+                whole.earlier = whole.earlier + group.earlier
     return list(pooled.values())
 
 
@@ -205,7 +239,7 @@ def make_sort_key(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> Call
     Schools are ordered by URN, subjects by their number in the tenant, windows by census date, year groups by age.
     """
     numbers: dict[str, int] = {}
-    dates: dict[tuple[str, str], str] = {}
+    dates: dict[tuple[str | None, str | None], str] = {}
     for key, facts in ((group.key, group.facts) for group in groups):
         window = key.window, key.academic_year
         numbers[key.subject] = min(facts.order, numbers.get(key.subject, facts.order))
@@ -219,12 +253,12 @@ def make_sort_key(groups: list[PupilGroup], dimensions: tuple[str, ...]) -> Call
             case "subject":
                 return f"{numbers[key.subject]:05}", key.subject
             case "window":
-                return dates[key.window, key.academic_year], key.window, key.academic_year
+                return dates[key.window, key.academic_year], key.window or "", key.academic_year or ""
             case "yearGroup":
                 return (f"{YEARS.index(key.year_group or ''):02}",)
             case "class":  # who is in none comes last
                 return ("1" if key.class_id is None else "0", group.facts.class_code or "", key.class_id or "")
-        always, sometimes = _CATEGORIES[dimension]
+        always, sometimes = CATEGORIES[dimension]
         return (str((always + sometimes).index(getattr(group.categories, dimension))),)
 
     return lambda group: tuple(chain.from_iterable(position(group, dimension) for dimension in dimensions))
@@ -244,6 +278,7 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
         class_id=key.class_id,
         class_code=facts.class_code,
         schools=facts.schools,
+        windows=facts.windows,
         **group.categories._asdict(),
     )
     row.status = row.expected_status = row.higher_status = group.status
@@ -264,9 +299,20 @@ def make_row(group: PupilGroup, *, with_reason: bool) -> AggregateRow:
             row.higher_percent = compute_percent(counts.higher, counts.higher_of)
         if len(counts.schemes) <= 1 and _is_told(group, _AVERAGE):
             row.average, row.average_of = compute_average(counts.hundredths, counts.valued), counts.valued
+        else:
+            row.average_reason = _find_average_reason(group)
     if counts.discounted and counts.discounted.eligible and facts.internal:
         _set_figures_with_discounted(row, counts, counts.discounted)
     return row
+
+
+def _find_average_reason(group: PupilGroup) -> AverageReason:
+    """Returns why a group has no average. What a reader with aggregates:read is not told might be that few marks are numbers, which says whose."""
+    if not group.counts.valid:
+        return "no-marks"
+    if not group.facts.internal:
+        return "not-told"
+    return "several-schemes" if group.counts.valued else "not-numeric"
 
 
 def _set_figures_with_discounted(row: AggregateRow, counts: PupilCounts, discounted: DiscountedCounts) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    any_,
     bindparam,
     case,
     cast,
@@ -111,7 +112,7 @@ IN_TABLES = Counted("cells", cells, discounted_cells, totals, _NOW, false())
 def _sum_cells(counted: CTE, name: str) -> CTE:
     """Totals of cells, as the database adds them up in the table."""
     t, g = counted.c, grades.c
-    eligible, valid, valued = _count_eligible(counted, g)
+    eligible, valid, valued = count_eligible(counted, g)
     counts = {"eligible": eligible, "valid": valid, "valued": valued, "value_sum": _sum_values(counted, g)}
     counts |= {name: case((g[name], t.n), else_=_ZERO) for name in ("expected", "higher")}
     graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
@@ -172,7 +173,7 @@ class Sources:
         )
         p = place.c
         places = (
-            select(scaled.c.tenant_id, p.scheme_version_no, p.grade_no, p.expected, p.higher)
+            select(scaled.c.tenant_id, p.scheme_version_no, p.grade_no, p.band_no, p.expected, p.higher)
             .join_from(scaled, place, true())
             .cte("places")
             .prefix_with("MATERIALIZED")
@@ -215,7 +216,7 @@ def select_measures(sources: Sources, template: AggregateTemplate, name: str) ->
 
 def _select_totals(sources: Sources) -> Select[Any]:
     t, k = sources.counts.totals.c, sources.counts.cells.c
-    rows = _join_counted(sources, sources.counts.totals).where(~sources.has_scale(t.tenant_id))
+    rows = join_counted(sources, sources.counts.totals).where(~sources.has_scale(t.tenant_id))
     rows = rows.outerjoin(pins, and_(*(pins.c[name] == t[name] for name in _KEY_OF_TOTAL)))
     rows = sources.unplaced.join(rows, t, pins.c.scheme_version_no)
     judged = exists().where(*(k[name] == t[name] for name in _KEY_OF_TOTAL), k.grade_no > 0, k.n > 0)
@@ -226,9 +227,9 @@ def _select_totals(sources: Sources) -> Select[Any]:
 def _select_cells(sources: Sources, template: AggregateTemplate, source: FromClause, apart: ColumnElement[Any]) -> Select[Any]:
     """Cells of tenants without a scale. A pupil without a judgement has grade 0, and is eligible and not valid; with grade -1, neither."""
     t, g = source.c, grades.c
-    rows = _join_grades(_join_counted(sources, source), source).where(~sources.has_scale(t.tenant_id))
-    rows = _add_categories(sources.unplaced.join(rows, t, t.scheme_version_no), template, t)
-    counts = _count_eligible(source, g)
+    rows = join_grades(join_counted(sources, source), source).where(~sources.has_scale(t.tenant_id))
+    rows = list_categories(sources.unplaced.join(rows, t, t.scheme_version_no), template, t)
+    counts = count_eligible(source, g)
     counts = [counts[0], counts[1], case((g.expected, t.n), else_=_ZERO), case((g.higher, t.n), else_=_ZERO), counts[2]]
     counts += [*sources.unplaced.limit(counts[0]), _sum_values(source, g)]
     return _add_measures(rows, counts, t.grade_no > 0, t.scheme_version_no, apart)
@@ -239,13 +240,13 @@ def _select_placed_cells(
 ) -> Select[Any]:
     """Cells of tenants with a scale, by the places of their grades. Conjunctions are counted by their tuples."""
     t, g, p, v = source.c, grades.c, sources.places.c, sources.placed_versions.c
-    rows = _join_grades(_join_counted(sources, source), source).where(sources.has_scale(t.tenant_id))
+    rows = join_grades(join_counted(sources, source), source).where(sources.has_scale(t.tenant_id))
     rows = rows.where(~exists().where(subjects.c.tenant_id == t.tenant_id, subjects.c.no == t.subject_no, subjects.c.derived))
     of_grade = (p.tenant_id == t.tenant_id) & (p.scheme_version_no == t.scheme_version_no) & (p.grade_no == t.grade_no)
     rows = rows.outerjoin(sources.places, of_grade)
     rows = rows.outerjoin(sources.placed_versions, (v.tenant_id == t.tenant_id) & (v.scheme_version_no == t.scheme_version_no))
-    rows = _add_categories(rows, template, t)
-    eligible, valid, valued = _count_eligible(source, g)
+    rows = list_categories(rows, template, t)
+    eligible, valid, valued = count_eligible(source, g)
     reached = [case((g.valid & p[name], t.n), else_=_ZERO) for name in ("expected", "higher")]
     placed = [case((g.valid, p[name].is_not(None)), else_=func.coalesce(v[name], false())) for name in ("expected", "higher")]
     counts = [eligible, valid, *reached, valued, *(case((is_placed, eligible), else_=_ZERO) for is_placed in placed)]
@@ -260,7 +261,7 @@ def _select_conjunctions(sources: Sources, template: AggregateTemplate) -> Selec
     rows = select(*_list_keys(c), m.subject_no).join_from(sources.counted, sources.combined, of_school).where(c.has_opened)
     counts: list[ColumnElement[Any]] = [case((m[name], m.n), else_=_ZERO) for name in ("eligible", "valid", "expected", "higher")]
     counts += [_ZERO, *(case((m[name], m.n), else_=_ZERO) for name in ("expected_of", "higher_of")), _ZERO]
-    return _add_measures(_add_categories(rows, template, m), counts, m.judged, cast(null(), SmallInteger), m.apart)
+    return _add_measures(list_categories(rows, template, m), counts, m.judged, cast(null(), SmallInteger), m.apart)
 
 
 def _combine(counted: CTE, scaled: CTE, counts: Counted) -> CTE:
@@ -313,7 +314,7 @@ def _list_keys(c: Any) -> list[ColumnElement[Any]]:
     return [*names, c.code.label("window"), c.census_on, c.academic_year]
 
 
-def _join_counted(sources: Sources, source: FromClause) -> Select[Any]:
+def join_counted(sources: Sources, source: FromClause) -> Select[Any]:
     """The rows of totals or cells that count, with what identifies their groups."""
     c, t = sources.counted.c, source.c
     return (
@@ -323,19 +324,21 @@ def _join_counted(sources: Sources, source: FromClause) -> Select[Any]:
     )
 
 
-def _join_grades(rows: Select[Any], source: FromClause) -> Select[Any]:
+def join_grades(rows: Select[Any], source: FromClause) -> Select[Any]:
     """Adds the grade of each cell, if it has one, and leaves out empty cells."""
     t, g = source.c, grades.c
     graded = (g.tenant_id == t.tenant_id) & (g.scheme_version_no == t.scheme_version_no) & (g.no == t.grade_no)
     return rows.outerjoin(grades, graded).where(t.n > 0)
 
 
-def _add_categories(rows: Select[Any], template: AggregateTemplate, c: Any) -> Select[Any]:
+def list_categories(rows: Select[Any], template: AggregateTemplate, c: Any) -> Select[Any]:
+    """Adds the characteristics of the pupils of cells, where the question needs any, and leaves out those that it filters out."""
     names = (*_CATEGORIES, *(_CLASS if template.by_class else ()))
-    return rows if template.from_totals else rows.add_columns(*(c[name].label(name) for name in names))
+    rows = rows if template.from_totals else rows.add_columns(*(c[name].label(name) for name in names))
+    return rows.where(*(c[name] == any_(bindparam(f"of_{name}", type_=ARRAY(Text))) for name in sorted(template.filters)))
 
 
-def _count_eligible(source: FromClause, g: Any) -> list[ColumnElement[Any]]:
+def count_eligible(source: FromClause, g: Any) -> list[ColumnElement[Any]]:
     """Returns what a cell adds to the eligible, the valid and the valued."""
     c = source.c
     valued = g.valid & g.value.is_not(None)

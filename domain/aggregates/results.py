@@ -1,21 +1,21 @@
 """The decoded result of the aggregate statement (statement.py): counts of pupils in each tenant, which are pooled over
 tenants by code."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from domain.assessment.templates import Standard
 
 
 class GroupKey(NamedTuple):
-    """School id, codes, and an academic year such as 2017-18. `school`, `year_group` and `class_id` are None where they are pooled."""
+    """School id, codes, and an academic year such as 2017-18. All but the subject are None where they are pooled."""
 
     school: str | None
     subject: str
-    window: str
-    academic_year: str
+    window: str | None
+    academic_year: str | None
     year_group: str | None
     class_id: str | None
 
@@ -27,6 +27,26 @@ class Categories(NamedTuple):
     disadvantaged: str | None = None
     eal: str | None = None
     sen: str | None = None
+
+
+class GradeId(NamedTuple):
+    """A grade of a version of a scheme, by its numbers in a tenant. Grade 0 is no judgement."""
+
+    tenant: str
+    version_no: int
+    grade_no: int
+
+
+class Scale(NamedTuple):
+    """A tenant's common scale in force: the names of its standards, and its bands from the lowest on."""
+
+    tenant: str
+    id: str
+    name: str
+    expected_label: str | None
+    higher_label: str | None
+    bands: tuple[str, ...]
+    band_labels: tuple[str, ...]
 
 
 class DiscountedCounts(Struct, array_like=True):
@@ -59,7 +79,8 @@ class PupilCounts(Struct, array_like=True):
     `higher_of` those of the eligible who are judged in a scheme that has the standard; `hundredths` is the
     sum of the values of the `valued`; `judged` says whether there is any judgement; `discounted` are the counts of
     pupils who are in no other, None without any; `schemes` are the codes of the schemes the values come from;
-    `standards` say of each scheme version used why it has no expected and no higher standard."""
+    `standards` say of each scheme version used why it has no expected and no higher standard; `graded` are the eligible by grade, where the query
+    includes bands or grades."""
 
     eligible: int = 0
     guarded: int = 0
@@ -74,6 +95,7 @@ class PupilCounts(Struct, array_like=True):
     discounted: DiscountedCounts | None = None
     schemes: frozenset[str] = frozenset()
     standards: frozenset[tuple[Standard, Standard]] = frozenset()
+    graded: Counter[GradeId] = field(default_factory=Counter)
 
     def __add__(self, other: "PupilCounts") -> "PupilCounts":
         return PupilCounts(
@@ -90,13 +112,15 @@ class PupilCounts(Struct, array_like=True):
             self.discounted + other.discounted if self.discounted and other.discounted else self.discounted or other.discounted,
             self.schemes | other.schemes,
             self.standards | other.standards,
+            self.graded + other.graded,
         )
 
 
 class GroupFacts(Struct, array_like=True):
     """Facts of a group other than its counts. `internal`: all its schools are reached with aggregates:internal;
     `threshold`: the highest suppression threshold of their tenants; `order`: the number of its subject in the tenant;
-    `population` (trust id or local authority), URN, name and code of a class are of its only school."""
+    `population` (trust id or local authority), URN, name and code of a class are of its only school;
+    `windows`: how many it pools, None for one."""
 
     schools: int
     internal: bool
@@ -107,12 +131,14 @@ class GroupFacts(Struct, array_like=True):
     urn: int | None = None
     name: str | None = None
     class_code: str | None = None
+    windows: int | None = None
 
     def __add__(self, other: "GroupFacts") -> "GroupFacts":
         """The facts of both groups together, which have no school in common."""
         threshold, order = max(self.threshold, other.threshold), min(self.order, other.order)
         internal, census_on = self.internal and other.internal, min(self.census_on, other.census_on)
-        return GroupFacts(self.schools + other.schools, internal, threshold, order, census_on)
+        windows = None if self.windows is None else max(self.windows, other.windows or 0)
+        return GroupFacts(self.schools + other.schools, internal, threshold, order, census_on, windows=windows)
 
 
 class _TenantKey(NamedTuple):
@@ -121,10 +147,20 @@ class _TenantKey(NamedTuple):
     tenant: str
     school: str | None
     subject: int
-    window: str
-    academic_year: str
+    window: str | None
+    academic_year: str | None
     year_group: str | None
     class_id: str | None
+
+
+class FoundWindow(Struct, array_like=True):
+    """A window that the query names, within reach."""
+
+    id: str
+    code: str
+    academic_year: str
+    season: str
+    has_opened: bool
 
 
 class RequestedSchool(Struct, array_like=True):
@@ -151,16 +187,16 @@ class Tally(Struct):
 class AggregateResult(Struct):
     """The result of the statement.
 
-    `window`, `subject`, `trust`: whether the one of the query is within reach. `opened`: whether a window of the query had opened by the
-    day as of which it asks. `window_codes`: the
-    codes of the newest windows within reach, where the one of the query is not. `schools`: the schools within reach that
-    the query covers. `empty`: the windows of a school in which no pupil is counted (tenant, school, and the numbers of
-    the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number; of schemes also why a version has no
-    standards. `scales`: the common scales in force, by tenant: id, name and the names of their standards. `groups`: grouped as the query
-    says. `by_school`: grouped by school alone, or None where that is the same.
+    `windows`: those that the query names, within reach. `subject`, `trust`: whether that of the query is. `opened`: whether a window of the
+    query had opened by the day as of which it asks. `window_codes`: the codes of the newest windows within reach, where none of the query
+    is. `schools`: the schools within reach that the query covers. `empty`: the windows of a school in which no pupil is counted (tenant,
+    school, and the numbers of the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number; of schemes also why a
+    version has no standards. `scales`: the common scales in force. `groups`: grouped as the query says. `by_school`: grouped by school
+    alone, or None where that is the same. `graded`: the eligible of each of `groups` by numbers of scheme versions and grades, and
+    `grade_facts` of each of these (breakdowns.select_grade_facts), where the query includes bands or grades.
     """
 
-    window: bool
+    windows: list[FoundWindow]
     window_codes: list[str]
     opened: bool
     subject: bool
@@ -169,9 +205,13 @@ class AggregateResult(Struct):
     empty: list[tuple[str, str, list[int]]]
     subject_codes: list[tuple[str, int, str]]
     scheme_codes: list[tuple[str, int, str, Standard, Standard]]
-    scales: list[tuple[str, str, str, str | None, str | None]]
+    scales: list[Scale]
     groups: Tally
     by_school: Tally | None
+    graded: list[tuple[_TenantKey, Categories, list[tuple[int, int, int]]]] = []
+    grade_facts: list[
+        tuple[str, int, int, str, int, str | None, str | None, int | None, bool | None, int | None, bool | None, bool]
+    ] = []
 
     def pool(self, tally: Tally) -> tuple[dict[GroupKey, GroupFacts], dict[tuple[GroupKey, Categories], PupilCounts]]:
         """Adds up the facts and the counts of all tenants, by code."""
@@ -189,6 +229,11 @@ class AggregateResult(Struct):
             counts.standards = frozenset(standards[in_tenant.tenant, version] for version in versions)
             part = key, categories
             pooled_counts[part] = pooled_counts[part] + counts if part in pooled_counts else counts
+        if tally is self.groups:
+            for in_tenant, categories, graded in self.graded:
+                key = GroupKey(in_tenant.school, subject_codes[in_tenant.tenant, in_tenant.subject], *in_tenant[3:])
+                for version_no, grade_no, pupils in graded:
+                    pooled_counts[key, categories].graded[GradeId(in_tenant.tenant, version_no, grade_no)] += pupils
         return pooled_facts, pooled_counts
 
     def list_collected_subjects(self) -> dict[str, list[set[str]]]:

@@ -32,11 +32,13 @@ from sqlalchemy import (
     literal,
     literal_column,
     null,
+    or_,
     select,
     true,
 )
 
 from domain.access.reach import CALLER, is_in_force, reach
+from domain.aggregates.breakdowns import gather_graded, select_grade_facts, select_graded
 from domain.aggregates.cells import MAIN_ASPECT, scheme_versions
 from domain.aggregates.measures import IN_TABLES, KNOWN_BEFORE, SUMMED, Counted, Sources, select_measures
 from domain.aggregates.results import Categories
@@ -44,6 +46,7 @@ from domain.aggregates.template import AggregateTemplate
 from domain.assessment.codes import MAX_LISTED
 from domain.assessment.common_scales import common_scales
 from domain.assessment.schemes import schemes
+from domain.assessment.seasons import derive_season
 from domain.assessment.subjects import subjects
 from domain.assessment.tenant_setup import tenants
 from domain.assessment.window_state import has_opened
@@ -68,7 +71,7 @@ def _compile(template: AggregateTemplate) -> Statement:
     and whether the snapshot of the reach is current.
 
     Its parameters: `caller`; `reach_version` and `until` of the snapshot; `internal`, whether the token has
-    aggregates:internal; `subject`, a code or None; and, where the template has the filter, `window` and `window_id`,
+    aggregates:internal; `subject`, a code or None; and, where the template has the filter, `windows` and `window_ids`, `earlier` and `earlier_id`,
     `trust_id` and `trust_uid` (one of them None), `school_ids`, `urns` and `laestabs`, and `known_before`, the end of the day as of which
     judgements are counted.
     """
@@ -76,16 +79,17 @@ def _compile(template: AggregateTemplate) -> Statement:
     counted = _select_counted(reached, template)
     sources = Sources.of(reached, counted, Counted.for_query(counted, template) if template.counts_rows else IN_TABLES)
     measured = by_school = select_measures(sources, template, "measured")
+    broken_down = _break_down(sources, template) if template.breaks_down else {}
     if not (template.from_totals and template.by_school):
         whole = template.by_school_alone
         if template.by_class:  # whose rows count a pupil of two classes twice
             sources = sources.with_counts(Counted.for_query(counted, whole) if whole.as_of else IN_TABLES)
         by_school = select_measures(sources, whole, "by_school")
     tenant_ids, s = select(reached.c.tenant_id), subjects.c
-    is_window_there = exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested_window())
-    requested = (_is_requested_window(),) if template.window else ()
+    is_window_there = exists().where(windows.c.tenant_id.in_(tenant_ids), _is_requested(windows.c))
+    requested = (_is_requested(windows.c),) if template.window else ()
     answer = {
-        "window": is_window_there if template.window else true(),
+        "windows": _aggregate_array(_select_windows(tenant_ids, template)) if template.window else _build_array(),
         "window_codes": case((is_window_there, _build_array()), else_=_list_windows(tenant_ids))
         if template.window
         else _build_array(),
@@ -95,7 +99,7 @@ def _compile(template: AggregateTemplate) -> Statement:
         "subject": exists().where(s.tenant_id.in_(tenant_ids), s.code == bindparam("subject", type_=Text)),
         "trust": exists().where(_is_requested_trust(), _is_trust_in_reach(reached)) if template.trust else true(),
         "schools": _aggregate_array(_select_requested_schools(reached, counted, template)),
-        "empty": _aggregate_array(_select_empty_windows(counted, by_school)),
+        "empty": _aggregate_array(_select_empty_windows(counted, by_school, template)),
         "subject_codes": _aggregate_array(
             select(_build_array(s.tenant_id, s.no, s.code).label("item")).where(s.tenant_id.in_(tenant_ids))
         ),
@@ -103,16 +107,26 @@ def _compile(template: AggregateTemplate) -> Statement:
         "scales": _aggregate_array(_select_scales(sources)),
         "groups": _build_tally(measured, template),
         "by_school": null() if by_school is measured else _build_tally(by_school, template.by_school_alone),
+        **broken_down,
     }
     text = cast(func.json_build_object(*chain.from_iterable(answer.items())), Text)
     return make_statement([select(text).scalar_subquery()], checks_snapshot=True, name="read aggregates")
+
+
+def _break_down(sources: Sources, template: AggregateTemplate) -> dict[str, ColumnElement[Any]]:
+    """The pupils of each group by grade, and the facts of these grades."""
+    graded = select_graded(sources, template).cte("graded")
+    return {
+        "graded": _aggregate_array(gather_graded(graded, template, Categories._fields)),
+        "grade_facts": _aggregate_array(select_grade_facts(graded, sources)),
+    }
 
 
 def _select_reached(template: AggregateTemplate) -> CTE:
     """The schools within reach. A school has a row of reach for each grant."""
     r, s = reach.c, schools.c
     read, internal = (literal(scope.value) == any_(r.scopes) for scope in (Scope.AGGREGATES_READ, Scope.AGGREGATES_INTERNAL))
-    scoped = internal if template.counts_rows else read | internal
+    scoped = internal if template.is_internal else read | internal
     return (
         select(s.id, s.tenant_id, s.urn, s.name, s.local_authority_code)
         .add_columns((func.bool_or(internal) & bindparam("internal", type_=Boolean)).label("internal"))
@@ -131,14 +145,14 @@ def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
     trust_id = select(func.min(cast(memberships.c.trust_id, Text))).where(_is_member(q.id, w.census_on)).scalar_subquery()
     counted = (
         select(q.id, q.tenant_id, q.urn, q.laestab, q.name, q.internal, tenants.c.suppression_threshold.label("threshold"))
-        .add_columns(w.no, w.code, w.census_on, academic_year_text(w.academic_year).label("academic_year"))
+        .add_columns(w.no, w.code, w.id.label("window_id"), w.census_on, academic_year_text(w.academic_year).label("academic_year"))
         .add_columns(func.coalesce(trust_id, q.local_authority_code).label("population"))
         .add_columns(_had_opened(template).label("has_opened"))
         .join_from(reached, windows, w.tenant_id == q.tenant_id)
         .join(tenants, tenants.c.id == q.tenant_id)
     )
     if template.window:
-        counted = counted.where(_is_requested_window())
+        counted = counted.where(_is_requested(w) | _is_earlier(w) if template.compares_windows else _is_requested(w))
     if template.trust:
         counted = counted.where(
             exists().where(_is_requested_trust(), memberships.c.trust_id == trusts.c.id, _is_member(q.id, w.census_on))
@@ -150,6 +164,14 @@ def _select_counted(reached: CTE, template: AggregateTemplate) -> CTE:
     return select(all_counted).where(all_counted.c.population.in_(populations)).cte("neighbours")
 
 
+def _select_windows(tenant_ids: Select[Any], template: AggregateTemplate) -> Select[Any]:
+    """FoundWindow of the windows that the query names, within reach."""
+    w = windows.c
+    named = _is_requested(w) | _is_earlier(w) if template.compares_windows else _is_requested(w)
+    facts = (w.id, w.code, academic_year_text(w.academic_year), derive_season(w), has_opened(w))
+    return select(_build_array(*facts).label("item")).where(w.tenant_id.in_(tenant_ids), named)
+
+
 def _had_opened(template: AggregateTemplate) -> ColumnElement[bool]:
     """A window has opened, by the day of the query."""
     return has_opened(windows.c) & (windows.c.opens_at < KNOWN_BEFORE) if template.as_of else has_opened(windows.c)
@@ -159,8 +181,9 @@ def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTem
     """RequestedSchool of the schools that the query names; or of past, present and future members of its trust; or of
     all that have such a window."""
     q = reached.c
-    has_window = exists().where(windows.c.tenant_id == q.tenant_id, _is_requested_window() if template.window else true())
-    elsewhen = and_(has_window, q.id.not_in(select(counted.c.id))) if template.trust else false()
+    has_window = exists().where(windows.c.tenant_id == q.tenant_id, _is_requested(windows.c) if template.window else true())
+    then = select(counted.c.id).where(_is_of_rows(counted.c, template))
+    elsewhen = and_(has_window, q.id.not_in(then)) if template.trust else false()
     requested = select(_build_array(q.id, q.urn, q.name, elsewhen, q.laestab, q.tenant_id).label("item"))
     if template.schools:
         return requested.where(_is_requested_school(reached))
@@ -170,7 +193,7 @@ def _select_requested_schools(reached: CTE, counted: CTE, template: AggregateTem
     return requested.where(has_window)
 
 
-def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
+def _select_empty_windows(counted: CTE, by_school: CTE, template: AggregateTemplate) -> Select[Any]:
     """The windows of a school in which no pupil is counted, with the subjects collected. Where a pupil is counted, each
     subject collected has a total."""
     c, m = counted.c, by_school.c
@@ -180,7 +203,7 @@ def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
     return (
         select(_build_array(c.tenant_id, c.id, func.json_agg(pins.c.subject_no)).label("item"))
         .join_from(counted, pins, pinned)
-        .where(c.has_opened, ~exists().where(m.school == c.id, m.window == c.code))
+        .where(c.has_opened, ~exists().where(m.school == c.id, m.window == c.code), _is_of_rows(c, template))
         .group_by(c.tenant_id, c.id, c.no)
     )
 
@@ -188,13 +211,15 @@ def _select_empty_windows(counted: CTE, by_school: CTE) -> Select[Any]:
 def _build_tally(measured: CTE, template: AggregateTemplate) -> ColumnElement[Any]:
     """The JSON of a Tally."""
     m, nothing = measured.c, null()
-    key = [m.tenant_id, m.school if template.by_school else nothing, m.subject_no, m.window, m.academic_year]
+    of_window = [nothing, nothing] if template.pools_windows else [m.window, m.academic_year]
+    key = [m.tenant_id, m.school if template.by_school else nothing, m.subject_no, *of_window]
     key += [m.year_group if template.by_year_group else nothing, m.class_id if template.by_class else nothing]
     categories = [m[name] if name in template.categories else nothing for name in Categories._fields]
     schools = literal_column("1") if template.by_school else func.count(m.school.distinct())
     facts = [schools, func.bool_and(m.internal), func.max(m.threshold), m.subject_no, func.min(m.census_on)]
     facts += [func.min(value) if template.by_school else nothing for value in (m.population, m.urn, m.name)]
     facts.append(func.min(m.class_code) if template.by_class else nothing)
+    facts += [func.count(m.window.distinct())] if template.pools_windows else []
     facts_by_key = _group_into_arrays([key], _build_array(*facts))
     counts_by_key = _group_into_arrays([key, categories], *_sum_measures(measured))
     return func.json_build_object("facts", _aggregate_array(facts_by_key), "counts", _aggregate_array(counts_by_key))
@@ -230,7 +255,8 @@ def _select_scheme_codes(measured: CTE, tenant_ids: Select[Any]) -> Select[Any]:
 def _select_scales(sources: Sources) -> Select[Any]:
     """The common scales in force, with the names of their standards."""
     k, c = sources.scaled.c, common_scales.c
-    return select(_build_array(k.tenant_id, c.id, c.name, c.expected_label, c.higher_label).label("item")).join_from(
+    facts = (k.tenant_id, c.id, c.name, c.expected_label, c.higher_label, c.bands, c.band_labels)
+    return select(_build_array(*facts).label("item")).join_from(
         sources.scaled, common_scales, (c.tenant_id == k.tenant_id) & (c.id == k.scale_id)
     )
 
@@ -251,8 +277,23 @@ def _aggregate_array(items: Select[Any]) -> ColumnElement[Any]:
     return select(func.coalesce(func.json_agg(items.subquery().c.item), _build_array())).scalar_subquery()
 
 
-def _is_requested_window() -> ColumnElement[bool]:
-    return (windows.c.code == bindparam("window", type_=Text)) | (windows.c.id == bindparam("window_id", type_=Uuid))
+def _is_requested(w: Any) -> ColumnElement[bool]:
+    """Whether a window is one of those that the rows are of."""
+    return _is_named(w.code, w.id)
+
+
+def _is_earlier(w: Any) -> ColumnElement[bool]:
+    return or_(w.code == bindparam("earlier", type_=Text), w.id == bindparam("earlier_id", type_=Uuid))
+
+
+def _is_of_rows(c: Any, template: AggregateTemplate) -> ColumnElement[bool]:
+    """Whether a row of `counted` is of a window that the rows are of, and not of the earlier one."""
+    return _is_named(c.code, c.window_id) if template.compares_windows else true()
+
+
+def _is_named(code: ColumnElement[Any], id_: ColumnElement[Any]) -> ColumnElement[bool]:
+    codes, ids = bindparam("windows", type_=ARRAY(Text)), bindparam("window_ids", type_=ARRAY(Uuid))
+    return or_(code == any_(codes), id_ == any_(ids))
 
 
 def _list_windows(tenant_ids: Select[Any]) -> ColumnElement[Any]:

@@ -9,7 +9,8 @@ from graphql import GraphQLEnumType, GraphQLInputObjectType, build_schema
 
 from api.rest.openapi.document import make_document
 from domain import RESOURCES
-from domain.aggregates.query import DIMENSIONS, PARAMETERS
+from domain.aggregates.dimensions import DIMENSIONS
+from domain.aggregates.query import PARAMETERS
 from domain.read.staff_names import names_staff
 from tests.fixtures.interfaces import Interfaces, read_exact_json
 from tests.fixtures.settings import ROOT

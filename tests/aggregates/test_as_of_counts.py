@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.aggregates.query import DIMENSIONS
+from domain.aggregates.dimensions import DIMENSIONS
 from domain.support import clock
 from tests.aggregates.conftest import INTERNAL, KS2, READ, SPRING, CountedData
 from tests.fixtures.clock import freeze_clock

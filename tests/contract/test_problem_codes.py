@@ -64,6 +64,8 @@ NO_CODES = {
     *("nobody-eligible", "not-a-member", "nothing-judged", "no-place", "follows-itself", "impossible-age", "no-local-authority"),
     *("said-by-both-schools", "second-trust", "unknown-establishment", "unknown-group", "in-force", "to-come", "prior-attainment"),
     "front-end",
+    # why there are no figures of bands, gaps, changes and averages
+    *("below-expected", "no-mark", "no-marks", "no-scale", "not-numeric", "not-told", "several-scales", "several-schemes"),
     # why an edition would hide a group, and the path of what says so
     *("few-contributors", "few-eligible", "nothing-pooled", "other-side", "side-empty", "within-hidden", "publication-preview"),
     "hidden-before",

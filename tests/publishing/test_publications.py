@@ -201,6 +201,11 @@ async def test_a_reader_of_one_school_gets_its_rows(published: Published) -> Non
     ]
     assert len(rows) == 8
     assert [row | {"schoolId": None, "schoolUrn": None, "schoolName": None} for row in of_school] == rows
+    named = {"windows": CODE, "groupBy": "subject,sex", "first": 1000}
+    assert (await published.get("/v1/aggregates", published.one_school, **named)).json()["data"] == rows
+    for more, status in (({"windows": [CODE, "elsewhen"]}, 400), ({"windows": "elsewhen"}, 422), ({"gap": "sex"}, 403)):
+        refused = await published.get("/v1/aggregates", published.one_school, **named | {"groupBy": "subject"} | more)
+        assert refused.status_code == status, refused.text
 
 
 async def test_who_reads_everything_may_look_as_a_reader(published: Published) -> None:

@@ -21,7 +21,7 @@ from api.rest.openapi.components import (
     refer_to_problems,
 )
 from api.rest.openapi.schemas import JsonObject, make_count, refer
-from domain.aggregates import aggregate_rows, query, transition_query
+from domain.aggregates import aggregate_rows, dimensions, query, transition_query
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
@@ -71,9 +71,9 @@ _RETRIED = ("Retry-After", "Idempotency-Replayed")
 def describe_aggregates() -> JsonObject:
     """GET /v1/aggregates."""
     either = "One of them; needed unless it is grouped by."
-    dimensions = {"type": "string", "enum": list(query.DIMENSIONS)}
+    dimension = {"type": "string", "enum": list(dimensions.DIMENSIONS)}
     group_by = parameters.make_names(
-        "groupBy", query.GROUP_BY, dimensions, minItems=1, maxItems=query.MAX_DIMENSIONS, uniqueItems=True
+        "groupBy", query.GROUP_BY, dimension, minItems=1, maxItems=query.MAX_DIMENSIONS, uniqueItems=True
     )
     schools = {"type": "array", "items": {"type": "string"}, "maxItems": query.MAX_SCHOOLS}
     text = {"type": "string"}
@@ -85,9 +85,18 @@ def describe_aggregates() -> JsonObject:
         *condition,
         group_by | {"required": True},
         make_query("window", f"A window's code or id. {either}", text),
+        make_query("windows", query.WINDOWS, {"type": "array", "items": text, "maxItems": query.MAX_WINDOWS}),
+        make_query("pool", query.POOL, {"enum": ["window"]}),
         make_query("subject", f"A subject's code. {either}", text),
         make_query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", text),
         make_query("school", "A school's id, URN or LAESTAB; repeat for several.", schools),
+        parameters.make_names("include", query.INCLUDE, {"type": "string", "enum": list(query.INCLUDED)}, uniqueItems=True),
+        *(
+            make_query(name, query.FILTER, {"type": "array", "items": {"enum": list(dimensions.list_values(name))}})
+            for name in dimensions.FILTERS
+        ),
+        make_query("gap", query.GAP, text),
+        make_query("changeFrom", query.CHANGE_FROM, text),
         make_query("view", VIEW, {"enum": list(query.VIEWS), "default": query.VIEWS[0]}),
         make_query("crosswalksOn", query.CROSSWALKS_ON, {"type": "string", "format": "date"}),
         make_query("asOf", query.AS_OF, {"type": "string", "format": "date"}),
