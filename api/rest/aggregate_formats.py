@@ -9,7 +9,7 @@ from api.http.field_values import join_lines
 from api.http.problems import HttpProblem
 from api.http.response import JSON, HeaderField
 from api.rest import csv
-from domain.aggregates.query import CLASS
+from domain.aggregates.dimensions import CLASS
 from domain.declare.errors import Issue
 from domain.declare.vocabulary import find_word
 from domain.read.staff_names import make_class_issue
