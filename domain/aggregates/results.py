@@ -193,7 +193,7 @@ class AggregateResult(Struct):
     school, and the numbers of the subjects collected). `subject_codes`, `scheme_codes`: codes by tenant and number; of schemes also why a
     version has no standards. `scales`: the common scales in force. `groups`: grouped as the query says. `by_school`: grouped by school
     alone, or None where that is the same. `graded`: the eligible of each of `groups` by numbers of scheme versions and grades, and
-    `grade_facts` of each of these (breakdowns.select_grade_facts), where the query includes bands or grades.
+    `grade_facts` of each of these (graded_cells.select_grade_facts), where the query includes bands or grades.
     """
 
     windows: list[FoundWindow]

@@ -38,8 +38,8 @@ from sqlalchemy import (
 )
 
 from domain.access.reach import CALLER, is_in_force, reach
-from domain.aggregates.breakdowns import gather_graded, select_grade_facts, select_graded
 from domain.aggregates.cells import MAIN_ASPECT, scheme_versions
+from domain.aggregates.graded_cells import gather_graded, select_grade_facts, select_graded
 from domain.aggregates.measures import IN_TABLES, KNOWN_BEFORE, SUMMED, Counted, Sources, select_measures
 from domain.aggregates.results import Categories
 from domain.aggregates.template import AggregateTemplate
