@@ -158,6 +158,7 @@ def build_app(settings: Settings, database: Database | None = None, extras: Extr
         limit=settings.request_seconds,
         router=extras.router(api),
         watch=app.state.watch,
+        proxies=settings.trusted_proxies,
     )
     app.add_middleware(Gzip)  # added last, it is passed first
     return app

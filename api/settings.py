@@ -4,6 +4,7 @@ its data folder."""
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ CHOICES = {
 }
 """The values that each of these variables may have. Unless set, the first is taken; the format of logs is then text on a
 terminal and json elsewhere."""
+PROXIES = "MARKONCE_TRUSTED_PROXIES"
 OTHER_SECRET = "MARKONCE_OTHER_SECRET"  # noqa: S105 (a name)
 """The variable of a second secret, by which is read and never written: the one before while MARKONCE_SECRET is rotated."""
 MIN_SECRET = 32
@@ -53,6 +55,7 @@ OTHERS = (
     "MARKONCE_BASE_URL",
     "MARKONCE_LEDGER",
     "MARKONCE_POSTGRES",
+    PROXIES,
     *ROLES.values(),
 )
 SETTINGS = {*URLS, *OTHERS, *CHOICES, *(name for name, *_ in NUMBERS.values())}
@@ -98,6 +101,7 @@ class Settings:
     ops_host: str = "127.0.0.1"
     pooled: bool = False
     other_secret: bytes = b""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -139,7 +143,8 @@ class Settings:
         ]
         if numbers.get("trace_one_in") and not is_installed():
             problems.append("MARKONCE_TRACE_ONE_IN needs the packages of requirements-traces.lock (pip install markonce[traces])")
-        if problems:
+        trusted_proxies, faults = _read_networks(environment.get(PROXIES, ""))
+        if problems := problems + faults:
             raise SettingsError(problems)
         return cls(
             database_url=environment["DATABASE_URL"],
@@ -150,6 +155,7 @@ class Settings:
             ledger=Path(environment["MARKONCE_LEDGER"]).expanduser() if environment.get("MARKONCE_LEDGER") else None,
             ops_host=environment.get("MARKONCE_OPS_HOST", cls.ops_host),
             pooled=is_pooled(environment),
+            trusted_proxies=trusted_proxies,
             **numbers,
         )
 
@@ -186,6 +192,21 @@ def read_role_names(environment: Mapping[str, str] = os.environ) -> RoleNames:
     if len({names.owner, names.app, names.operator}) < len(ROLES):
         raise SettingsError([f"{', '.join(ROLES.values())} name three different roles"])
     return names
+
+
+def _read_networks(text: str) -> tuple[tuple[IPv4Network | IPv6Network, ...], list[str]]:
+    """Returns the networks of trusted proxies, and what is wrong with each that is none."""
+    networks, faults = [], []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            network = ip_network(part)
+        except ValueError as problem:
+            faults.append(f"{PROXIES} has addresses and networks with commas, such as 10.0.0.5,10.1.0.0/16: {problem}")
+            continue
+        if network.prefixlen == 0:
+            faults.append(f"{PROXIES} has {part}, which is everybody: whoever sends X-Forwarded-For would be believed")
+        networks.append(network)
+    return tuple(networks), faults
 
 
 def _find_base_url_problem(base_url: str) -> str | None:

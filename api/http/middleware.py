@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from api.http.auth import Unauthorised, confirm_client
 from api.http.context import RequestContext, get_context
 from api.http.field_values import check_single, join_lines
 from api.http.problems import QUOTA_EXCEEDED, as_domain_error, find_status, respond
+from api.http.proxies import Network, find_client
 from api.http.target import check_query, keep_slashes
 from api.watch.figures import UNKNOWN_ROUTE
 from api.watch.watch import Watch
@@ -109,12 +110,15 @@ class RequestMiddleware:
     """Gives each request an id and a time limit, turns exceptions into problems, adds the header fields of every response, and counts and logs each
     request: method, route, client, tenant and status, never a query string or a body."""
 
-    def __init__(self, app: ASGIApp, base_url: str, limit: int, router: Router, watch: Watch | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, base_url: str, limit: int, router: Router, watch: Watch | None = None, proxies: Sequence[Network] = ()
+    ) -> None:
         self.app = app
         self.watch = watch or Watch()
         self.base_url = base_url
         self.time_limits = TimeLimits(limit)
         self.router = router
+        self.proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -126,6 +130,8 @@ class RequestMiddleware:
         if self.watch.tracing is not None and self.watch.tracing.choose():
             use.times = []
         keep_slashes(scope)
+        if self.proxies and scope["client"] is not None:
+            scope["client"] = find_client(scope["client"][0], join_lines(scope, b"x-forwarded-for"), self.proxies), 0
         endpoint = self.router.find(scope)
         task = asyncio.current_task()
         assert task is not None
@@ -197,6 +203,7 @@ class RequestMiddleware:
         tenant = use.tenant or (None if context.client_status is None else context.client_status.snapshot.only_tenant)
         fields: dict[str, Any] = {
             "client": client or context.named_client or None,
+            "address": scope["client"][0] if scope.get("client") else None,
             "tenant": None if tenant is None else str(tenant),
             "status": status,
         }
