@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from api.commands.clients import client_commands
-from api.commands.console import console, fail, format_count, format_problem, read_operator_url, run_as_operator
+from api.commands.console import console, fail, fail_with_faults, format_count, format_problem, read_operator_url, run_as_operator
 from api.commands.embedded import is_embedded, replace_embedded_urls
 from api.commands.grants import grant_commands
 from api.commands.install import backup, init, migrate, restore, serve
@@ -94,6 +97,15 @@ def tidy() -> None:
         console.print(f"{count:>12,} {kind}")
 
 
+def _find_other_days(files: list[Path], day: date) -> Iterator[str]:
+    """Yields what is wrong with each file whose name has another day than `day`, as the downloads' names have theirs."""
+    for file in files:
+        for digits in re.findall(r"(?<!\d)20\d{6}(?!\d)", file.name):
+            with suppress(ValueError):
+                if (other := date.fromisoformat(digits)) != day:
+                    yield f"{file.name} is of {other} by its name, and --as-of says {day}. Name the files of one day, and that day."
+
+
 @import_commands.command("gias")
 def import_gias(
     files: Annotated[
@@ -108,6 +120,7 @@ def import_gias(
         day = date.fromisoformat(as_of)
     except ValueError:
         fail("--as-of is a date such as 2022-04-20.")
+    fail_with_faults([*_find_other_days(files, day)])
     with Progress(console=console) as progress:
         reading = progress.add_task("Reading", total=len(files))
         contents = []

@@ -110,8 +110,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Reads the settings. Raises SettingsError, naming every setting that is missing or invalid."""
+        """Reads the settings; an empty one is as if it were not set. Raises SettingsError, naming every setting that is missing or invalid."""
         problems = compare_names(environment, SETTINGS)[0]
+        environment = {name: value for name, value in environment.items() if value}
         for name, purpose in (
             ("DATABASE_URL", "the app role's database"),
             ("MARKONCE_SECRET", "32 random bytes or more, which protect keys and cursors"),

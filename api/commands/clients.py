@@ -20,7 +20,9 @@ from api.commands.console import (
     write_credentials,
 )
 from api.commands.grants import (
+    AS_AGREED,
     NO_EXPIRY,
+    OPERATOR,
     Agreement,
     ApprovedBy,
     Expires,
@@ -28,14 +30,17 @@ from api.commands.grants import (
     Purpose,
     add_grant,
     describe_change,
+    describe_end,
     describe_grant,
     find_client,
     print_unconfirmed,
-    read_terms,
+    read_grants,
+    warn_of_defaults,
 )
 from domain.clients import clients, grants
 from domain.clients.access_history import Change, list_client_changes
 from domain.clients.change_client import MAX_OVERLAP_HOURS
+from domain.clients.secrets import SecretDates, list_secrets
 from domain.declare.ids import NIL
 from domain.support.clock import read_now
 
@@ -59,8 +64,8 @@ def create_client(
             help="TARGET=SCOPES: school:URN, trust:UID, localAuthority:CODE, schools, trusts or installation; scopes with commas, or all."
         ),
     ] = None,
-    purpose: Purpose = "as agreed",
-    approved_by: ApprovedBy = "operator",
+    purpose: Purpose = AS_AGREED,
+    approved_by: ApprovedBy = OPERATOR,
     agreement: Agreement = None,
     expires: Expires = None,
     kind: KindOfUse = None,
@@ -87,12 +92,11 @@ def create_client(
     """Register a client, with its first grants."""
 
     terms_of_grants = (purpose, approved_by, agreement, expires, kind)
-    if not grant and terms_of_grants != ("as agreed", "operator", None, None, None):
+    if not grant and terms_of_grants != (AS_AGREED, OPERATOR, None, None, None):
         fail("--purpose, --approved-by, --agreement-version, --expires and --kind are the terms of grants: name one with --grant.")
+    requests, terms = read_grants(grant or (), *terms_of_grants)
 
     async def work(connection: Any) -> tuple[UUID, str | None, int]:
-        requests = [grants.parse_grant(text) for text in grant or ()]
-        terms = read_terms(purpose, approved_by, agreement, expires, kind)
         keys = _read_keys(jwks) if jwks else None
         method: clients.AuthMethod = "private_key_jwt" if jwks else "client_secret"
         tenant_id = await grants.find_tenant_of(connection, grants.parse_grant(f"{tenant}=all")) if tenant else NIL
@@ -111,6 +115,8 @@ def create_client(
     )
     if grant and expires is None:
         console.print(NO_EXPIRY)
+    if grant:
+        warn_of_defaults(purpose, approved_by)
 
 
 @client_commands.command("list")
@@ -119,21 +125,23 @@ def list_clients(
 ) -> None:
     """List the clients and their grants: who approved them, for what purpose and until when."""
 
-    async def work(connection: Any) -> list[tuple[clients.Client, list[grants.Grant]]]:
+    async def work(connection: Any) -> list[tuple[clients.Client, list[grants.Grant], list[SecretDates]]]:
         found = [client for client in await clients.list_clients(connection) if everything or client.revoked_at is None]
-        return [(client, await grants.list_grants(connection, client.id)) for client in found]
+        secrets = await list_secrets(connection)
+        return [(client, await grants.list_grants(connection, client.id), secrets.get(client.id, [])) for client in found]
 
-    for client, client_grants in run_as_operator(work):
-        _print_client(client, client_grants, everything=everything)
+    for client, client_grants, secrets in run_as_operator(work):
+        _print_client(client, client_grants, secrets, everything=everything)
 
 
 @client_commands.command("show")
 def show_client(name: ClientName) -> None:
     """Show one client with all of its grants, those that have ended too."""
 
-    async def work(connection: Any) -> tuple[clients.Client, list[grants.Grant]]:
+    async def work(connection: Any) -> tuple[clients.Client, list[grants.Grant], list[SecretDates]]:
         client = await find_client(connection, name)
-        return client, await grants.list_grants(connection, client.id)
+        secrets = await list_secrets(connection)
+        return client, await grants.list_grants(connection, client.id), secrets.get(client.id, [])
 
     _print_client(*run_as_operator(work), everything=True)
 
@@ -252,11 +260,18 @@ def revoke_client(name: ClientName) -> None:
     print_unconfirmed(unconfirmed)
 
 
-def _print_client(client: clients.Client, client_grants: list[grants.Grant], *, everything: bool) -> None:
+def _print_client(
+    client: clients.Client, client_grants: list[grants.Grant], secrets: list[SecretDates], *, everything: bool
+) -> None:
     revoked = f"  revoked {client.revoked_at:%Y-%m-%d}" if client.revoked_at else ""
     tenant = "" if client.tenant_id == NIL else f"  of {client.tenant_id}"
     line = f"{client.id}  {escape(client.name)}  {client.auth_method}{tenant}  created {client.created_at:%Y-%m-%d}{revoked}"
     console.print(line, soft_wrap=True)
+    for secret in secrets:
+        end = f" {describe_end(secret.expires_at)}" if secret.expires_at else ""
+        console.print(f"    secret of {secret.created_at:%Y-%m-%d}{end}", soft_wrap=True)
+    if client.auth_method == "client_secret" and not secrets and not client.revoked_at:
+        console.print("    no secret in force: it gets no token. `client rotate` gives it one.", soft_wrap=True)
     if client.origins:
         console.print(f"    browser apps at {' '.join(client.origins)}", soft_wrap=True)
     for grant in client_grants:

@@ -62,6 +62,15 @@ def format_problem(problem: Exception) -> str:
     return (getattr(problem, "detail", None) or str(problem)) + issues
 
 
+def format_issues(problem: Exception) -> str:
+    """Returns an error for whoever typed a command: what is wrong, each on a line. Its place is said where it is within a file or a list."""
+    issues, detail = getattr(problem, "issues", ()), getattr(problem, "detail", None) or str(problem)
+    if not issues or not (detail.endswith("names its place.") or detail == issues[0].message):
+        return format_problem(problem)
+    lines = [f"{issue.at} {issue.message}" if issue.at.count("/") > 1 else str(issue.message) for issue in issues]
+    return lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} things are wrong:", *lines])
+
+
 def read_operator_url() -> tuple[str, str]:
     """Returns DATABASE_OPERATOR_URL or, without it, DATABASE_OWNER_URL, and the setting's name."""
     for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):
@@ -70,7 +79,7 @@ def read_operator_url() -> tuple[str, str]:
             return url, setting
     fail(
         "Set DATABASE_OPERATOR_URL (or DATABASE_OWNER_URL): this command works as the operator."
-        " For the demonstration it is in DIR/demo.env."
+        " It is in markonce.env (set -a; . ./markonce.env; set +a), or in the demo.env of the demonstration."
     )
 
 
@@ -110,7 +119,7 @@ def run_as_operator(work: Callable[[Any], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run_single_transaction(url, check_and_work, setting, open_ledger()))
     except (DomainError, ValueError) as problem:
-        fail(escape(format_problem(problem)))
+        fail(escape(format_issues(problem)))
 
 
 def format_count(number: int, noun: str) -> str:

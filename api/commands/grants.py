@@ -1,15 +1,15 @@
 """The commands about grants: python -m api grant."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
-from typing import Annotated, Any, get_args
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, TypeVar, get_args
 from uuid import UUID
 
 import typer
 from rich.markup import escape
 
-from api.commands.console import console, fail, format_count, run_as_operator
+from api.commands.console import console, fail, fail_with_faults, format_count, run_as_operator
 from domain.clients import clients, grants
 from domain.clients.access_history import Change, list_grant_changes
 from domain.declare.errors import NotFound
@@ -20,6 +20,9 @@ grant_commands = typer.Typer(
     no_args_is_help=True, help="What a client may do, and where: one grant added, narrowed, extended, ended or confirmed."
 )
 NO_EXPIRY = "Its grants do not expire, since no --expires was given."
+AS_AGREED, OPERATOR = "as agreed", "operator"
+"""The purpose and the approver of a grant for which none is named."""
+T = TypeVar("T")
 
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id, as `grant list` shows it.")]
 Purpose = Annotated[str, typer.Option(help="What the data is for, as the school approved it.")]
@@ -36,7 +39,7 @@ KindOfUse = Annotated[str | None, typer.Option(help=f"What is done with the data
 
 
 def read_expiry(text: str | None) -> datetime | None:
-    """Returns when a grant expires: the end of a day in England, or an instant. Exits with an error for another text."""
+    """Returns when a grant expires: the end of a day in England, or an instant. Raises ValueError for another text."""
     if text is None:
         return None
     try:
@@ -46,32 +49,55 @@ def read_expiry(text: str | None) -> datetime | None:
         if instant.tzinfo is None:
             raise ValueError
     except (ValueError, OverflowError):
-        fail(f"{escape(text)} is no day, such as 2027-08-31, and no instant, such as 2027-08-31T18:00:00Z.")
+        raise ValueError(f"{text} is no day, such as 2027-08-31, and no instant, such as 2027-08-31T18:00:00Z.") from None
     return instant
 
 
 def read_kind(text: str | None) -> grants.Kind | None:
-    """Returns a kind of use. Exits with an error for another text."""
+    """Returns a kind of use. Raises ValueError for another text."""
     kinds: tuple[grants.Kind, ...] = get_args(grants.Kind)
-    if text is None:
-        return None
-    return next((kind for kind in kinds if kind == text), None) or fail(f"--kind is one of {', '.join(kinds)}.")
+    if text is None or text in kinds:
+        return next((kind for kind in kinds if kind == text), None)
+    raise ValueError(f"--kind is one of {', '.join(kinds)}.")
 
 
-def read_terms(purpose: str, approved_by: str, agreement: str | None, expires: str | None, kind: str | None) -> dict[str, Any]:
-    """Returns the terms of a grant, as `approve_grant` takes them. Exits with an error for a text that is none."""
-    return {
+def read_grants(
+    texts: Sequence[str], purpose: str, approved_by: str, agreement: str | None, expires: str | None, kind: str | None
+) -> tuple[list[grants.GrantRequest], dict[str, Any]]:
+    """Returns grants to add, and their terms as `approve_grant` takes them. Exits with everything that is wrong with them."""
+    faults: list[str] = []
+
+    def attempt(read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except ValueError as problem:
+            faults.append(str(problem))
+            return None
+
+    requests = [attempt(lambda text=text: grants.parse_grant(text)) for text in texts]  # type: ignore[misc]
+    terms = {
         "purpose": purpose,
         "approved_by": approved_by,
         "agreement_version": agreement,
-        "expires_at": read_expiry(expires),
-        "kind": read_kind(kind),
+        "expires_at": attempt(lambda: read_expiry(expires)),
+        "kind": attempt(lambda: read_kind(kind)),
     }
+    fail_with_faults(faults)
+    return [request for request in requests if request is not None], terms
+
+
+def warn_of_defaults(purpose: str, approved_by: str) -> None:
+    """Says what a grant tells of its approval where neither who approved it nor for what was named."""
+    if (purpose, approved_by) == (AS_AGREED, OPERATOR):
+        sentence = "Neither --approved-by nor --purpose was given: who reads the grant sees 'approved by operator: as agreed'."
+        console.print(sentence, soft_wrap=True)
 
 
 async def find_client(connection: Any, id_or_name: str) -> clients.Client:
     """Returns a client. Exits with an error where there is none."""
-    return await clients.find_client(connection, id_or_name) or fail(f"There is no client {escape(id_or_name)}.")
+    return await clients.find_client(connection, id_or_name) or fail(
+        f"There is no client {escape(id_or_name)}. `client list` shows them."
+    )
 
 
 async def add_grant(connection: Any, client_id: UUID, request: grants.GrantRequest, terms: dict[str, Any]) -> UUID:
@@ -92,18 +118,18 @@ def add(
             help="school:URN, trust:UID, localAuthority:CODE, schools, trusts or installation; scopes with commas, or all.",
         ),
     ],
-    purpose: Purpose = "as agreed",
-    approved_by: ApprovedBy = "operator",
+    purpose: Purpose = AS_AGREED,
+    approved_by: ApprovedBy = OPERATOR,
     agreement: Agreement = None,
     expires: Expires = None,
     kind: KindOfUse = None,
 ) -> None:
     """Add a grant to a client. Those that it has stay."""
+    (request,), terms = read_grants([grant], purpose, approved_by, agreement, expires, kind)
 
     async def work(connection: Any) -> tuple[UUID, str, int]:
         found = await find_client(connection, client)
-        terms = read_terms(purpose, approved_by, agreement, expires, kind)
-        grant_id = await add_grant(connection, found.id, grants.parse_grant(grant), terms)
+        grant_id = await add_grant(connection, found.id, request, terms)
         return grant_id, found.name, await clients.count_schools_in_reach(connection, found.id)
 
     grant_id, name, schools = run_as_operator(work)
@@ -111,6 +137,7 @@ def add(
     console.print(f"{escape(name)} reaches {format_count(schools, 'school')}.", soft_wrap=True)
     if expires is None:
         console.print("The grant does not expire, since no --expires was given.")
+    warn_of_defaults(purpose, approved_by)
 
 
 @grant_commands.command("list")
@@ -159,15 +186,16 @@ def narrow(
     if scopes is None and expires is None:
         fail("Say which --scopes it keeps, or when it --expires.")
 
-    async def work(connection: Any) -> Sequence[UUID]:
+    async def work(connection: Any) -> tuple[Sequence[UUID], str]:
         kept, wrong = grants.read_scopes(scopes or "")
         if wrong:
             raise ValueError("; ".join(wrong))
         with _naming(grant) as grant_id:
-            return await grants.narrow_grant(connection, grant_id, None if scopes is None else kept, read_expiry(expires))
+            left = await grants.narrow_grant(connection, grant_id, None if scopes is None else kept, read_expiry(expires))
+            return left, await _describe_now(connection, grant_id)
 
-    unconfirmed = run_as_operator(work)
-    console.print("The grant is narrowed.")
+    unconfirmed, now = run_as_operator(work)
+    console.print(f"The grant is narrowed.\n{now}", soft_wrap=True)
     print_unconfirmed(unconfirmed)
 
 
@@ -181,24 +209,25 @@ def extend(
     if (expires is None) != never:
         fail("Say when it --expires, or --never.")
 
-    async def work(connection: Any) -> None:
+    async def work(connection: Any) -> str:
         with _naming(grant) as grant_id:
             await grants.extend_grant(connection, grant_id, read_expiry(expires))
+            return await _describe_now(connection, grant_id)
 
-    run_as_operator(work)
-    console.print("The grant is extended.")
+    console.print(f"The grant is extended.\n{run_as_operator(work)}", soft_wrap=True)
 
 
 @grant_commands.command("end")
 def end(grant: GrantId) -> None:
     """End one grant, at once, also for tokens that are out. The client's other grants stay."""
 
-    async def work(connection: Any) -> Sequence[UUID]:
+    async def work(connection: Any) -> tuple[Sequence[UUID], str]:
         with _naming(grant) as grant_id:
-            return await grants.revoke_grant(connection, grant_id)
+            left = await grants.revoke_grant(connection, grant_id)
+            return left, await _describe_now(connection, grant_id)
 
-    unconfirmed = run_as_operator(work)
-    console.print("The grant has ended.")
+    unconfirmed, now = run_as_operator(work)
+    console.print(f"The grant has ended.\n{now}", soft_wrap=True)
     print_unconfirmed(unconfirmed)
 
 
@@ -206,21 +235,38 @@ def end(grant: GrantId) -> None:
 def confirm(grant: GrantId) -> None:
     """Keep a grant whose giver has ended. It expires when it was approved to."""
 
-    async def work(connection: Any) -> None:
+    async def work(connection: Any) -> str:
         with _naming(grant) as grant_id:
             await grants.confirm_grant(connection, grant_id)
+            return await _describe_now(connection, grant_id)
 
-    run_as_operator(work)
-    console.print("The grant is confirmed.")
+    console.print(f"The grant is confirmed.\n{run_as_operator(work)}", soft_wrap=True)
+
+
+async def _describe_now(connection: Any, grant_id: UUID) -> str:
+    """Returns a grant as a line, and what its client still has as another: a second grant may give what this one gave."""
+    grant = await grants.read_grant(connection, grant_id)
+    client = await find_client(connection, str(grant.client_id))
+    others = sum(not grants.has_ended(each) for each in await grants.list_grants(connection, client.id))
+    schools = await clients.count_schools_in_reach(connection, client.id)
+    has = f"{escape(client.name)} has {format_count(others, 'grant')} in all and reaches {format_count(schools, 'school')}."
+    return f"{describe_grant(grant)}\n{has}"
+
+
+def describe_end(expires_at: datetime) -> str:
+    """Returns when something expires as `--expires` takes it: after its last day in England, or at an instant there."""
+    there = expires_at.astimezone(ENGLAND)
+    last = there.date() - timedelta(days=1)
+    return f"until the end of {last}" if expires_at == find_end(last) else f"until {there:%Y-%m-%d %H:%M %Z}"
 
 
 def describe_change(change: Change) -> str:
     """Returns a change of a grant or client as a line."""
     who = "the command line" if change.client is None else escape(change.client)
-    line = f"{change.changed_at.astimezone(ENGLAND):%Y-%m-%d %H:%M}  {change.outcome} by {who}"
+    line = f"{change.changed_at.astimezone(ENGLAND):%Y-%m-%d %H:%M %Z}  {change.outcome} by {who}"
     if change.scopes is None:
         return line
-    end = "for ever" if change.expires_at is None else f"until {change.expires_at.astimezone(ENGLAND):%Y-%m-%d %H:%M}"
+    end = "for ever" if change.expires_at is None else describe_end(change.expires_at)
     return f"{line}  {','.join(change.scopes)}  {end}"
 
 
@@ -248,7 +294,7 @@ def describe_grant(grant: grants.Grant) -> str:
     """Returns a grant as a line of a list."""
     dates = [
         f"since {grant.starts_at:%Y-%m-%d}",
-        f"until {grant.expires_at.astimezone(ENGLAND):%Y-%m-%d %H:%M}" if grant.expires_at else "",
+        describe_end(grant.expires_at) if grant.expires_at else "",
         f"ended {grant.revoked_at:%Y-%m-%d}" if grant.revoked_at else "",
         "to be confirmed" if grant.confirm_by else "",
     ]

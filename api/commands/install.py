@@ -18,6 +18,7 @@ from api.commands.console import (
     fail_with_faults,
     find_setting_faults,
     format_problem,
+    open_ledger,
     open_secret_file,
     print_credentials,
     run_as_operator,
@@ -175,6 +176,7 @@ def init(
     names, passwords, database = _read_installation(needs_all=not print_roles)
     if print_roles:
         return _print_roles(names, passwords, database)
+    open_ledger()  # before anything is made
     if admin_url:
         try:
             for line in asyncio.run(make_roles(admin_url, names, database, passwords)):
@@ -201,7 +203,8 @@ def init(
     with ExitStack() as files:
         made = run_as_operator(work)
     if made is None:
-        console.print(f"The client {escape(name)} exists; nothing was changed.")
+        more = f" `client rotate {escape(name)} --output FILE` gives it a new secret." if output else ""
+        console.print(f"The client {escape(name)} exists; nothing was changed.{more}", soft_wrap=True)
     else:
         print_credentials(*made, output)
     _print_what_is_left(names, keys)

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -59,7 +60,8 @@ def reapply() -> None:
 def reapply_before_serving(url: str) -> list[str]:
     """Does again what the ledgers hold and the database does not. Returns what keeps this server from serving. `url` is the app
     role's, which may only compare."""
-    is_set = bool(os.environ.get("MARKONCE_LEDGER"))
+    path = os.environ.get("MARKONCE_LEDGER")
+    is_set, is_new = bool(path), path is not None and not Path(path).expanduser().exists()
     entries = _read_entries() if is_set else []
 
     async def compare(connection: Any) -> tuple[bool, list[Entry]]:
@@ -76,6 +78,12 @@ def reapply_before_serving(url: str) -> list[str]:
         return [
             "This installation keeps a ledger, and MARKONCE_LEDGER is not set. Set it to the whole path of this server's file NAME.ledger"
         ]
+    if keeps_ledger and is_new:
+        log_or_print(
+            "warning",
+            f"The ledger {path} was not there, and is a new file now. If this server had one, stop it and bring that one back:"
+            " what it holds is not done again after a restore",
+        )
     if not missing:
         return []
     for setting in ("DATABASE_OPERATOR_URL", "DATABASE_OWNER_URL"):

@@ -41,6 +41,7 @@ from domain.store.single_transaction import run_single_transaction
 from domain.support import clock
 
 HOST = "127.0.0.1"
+_ADVICE = "choose another with --port (make demo PORT=…)"
 PRINT_ACCESS = (
     "python3 -c 'import json, sys; body = sys.stdin.read();"
     """ print(json.loads(body)["access_token"] if "access_token" in body else sys.exit(body))'"""
@@ -53,7 +54,11 @@ def run(port: int, data_dir: Path, console: Console) -> None:
     it cannot start."""
     data_dir = data_dir.absolute()
     try:
-        with _claim_folder(data_dir), supervisor.listen(HOST, port) as listener, _run_cluster(data_dir, console) as cluster:
+        with (
+            _claim_folder(data_dir),
+            supervisor.listen(HOST, port, advice=_ADVICE) as listener,
+            _run_cluster(data_dir, console) as cluster,
+        ):
             ahead = read_ahead(os.environ)
             clock.move_clock(ahead)
             demo_secrets = DemoSecrets.read(data_dir / "secrets.json")

@@ -64,7 +64,7 @@ def retry(attempt: Callable[[], T]) -> T:
         time.sleep(0.05)
 
 
-def listen(host: str, port: int, *, advice: str = "choose another with --port (make demo PORT=…)") -> socket.socket:
+def listen(host: str, port: int, *, advice: str = "choose another with --port") -> socket.socket:
     """Returns a listening socket. Raises OSError, with advice, where the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
 

@@ -165,7 +165,13 @@ def check_expiry(expires_at: datetime) -> list[Issue]:
     """Returns the issue of an instant at which no grant can expire."""
     if expires_at.tzinfo is not None and expires_at > datetime.now(UTC):
         return []
-    return [Issue("/expiresAt", "wrong-value", "A grant expires at an instant, with its time zone, that is still to come.")]
+    return [
+        Issue(
+            "/expiresAt",
+            "wrong-value",
+            "It would have expired already: name a day or an instant, with its time zone, that is still to come.",
+        )
+    ]
 
 
 async def revoke_grant(connection: Connection, grant_id: UUID) -> list[UUID]:
@@ -251,8 +257,7 @@ async def _lock_grant(connection: Connection, grant_id: UUID) -> Grant:
     """Locks the client of a grant that has not ended, as whoever derives its reach does, and returns the grant. Raises NotFound
     and Conflict."""
     await _lock_client_of(connection, grant_id)
-    (row,) = await connection.fetch(f"{_GRANTS} WHERE g.id = $1", grant_id)
-    grant = Grant(**row)
+    grant = await read_grant(connection, grant_id)
     if has_ended(grant):
         raise make_over_error()
     return grant
@@ -278,6 +283,12 @@ FROM grants g
 LEFT JOIN schools s ON g.target = 'school' AND s.id = g.target_id
 LEFT JOIN trusts t ON g.target = 'trust' AND t.id = g.target_id
 """
+
+
+async def read_grant(connection: Connection, grant_id: UUID) -> Grant:
+    """Returns a grant that there is."""
+    (row,) = await connection.fetch(f"{_GRANTS} WHERE g.id = $1", grant_id)
+    return Grant(**row)
 
 
 async def list_grants(connection: Connection, client_id: UUID) -> list[Grant]:

@@ -2,7 +2,8 @@
 
 import hmac
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.store.cleanup import Cleanup
@@ -22,6 +23,25 @@ _EXPIRE_SECRETS = """
 UPDATE client_secrets SET expires_at = now() + $2::interval
 WHERE client_id = $1 AND COALESCE(expires_at, 'infinity') > now() + $2::interval
 """
+
+_LIST_SECRETS = """
+SELECT client_id, created_at, expires_at FROM client_secrets WHERE expires_at IS NULL OR expires_at > now() ORDER BY created_at
+"""
+
+
+class SecretDates(NamedTuple):
+    """When a secret in force was made, and when it expires; None: it does not."""
+
+    created_at: datetime
+    expires_at: datetime | None
+
+
+async def list_secrets(connection: Connection) -> dict[UUID, list[SecretDates]]:
+    """Returns the dates of the secrets in force of each client that has any, oldest first."""
+    dates: dict[UUID, list[SecretDates]] = {}
+    for client_id, created_at, expires_at in await connection.fetch(_LIST_SECRETS):
+        dates.setdefault(client_id, []).append(SecretDates(created_at, expires_at))
+    return dates
 
 
 async def add_secret(connection: Connection, client_id: UUID) -> str:

@@ -6,6 +6,7 @@ being noticed. Processes that append take turns by a lock (flock) and write a re
 """
 
 import base64
+import errno
 import fcntl
 import json
 import os
@@ -29,6 +30,7 @@ _MAGIC = b"markonce-ledger-1 "
 _PURPOSE = "markonce ledger"
 _NONCE_BYTES = 12
 _LOCK_SECONDS = 5.0
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Ledger:
             finally:
                 os.close(folder)
         except OSError as problem:
-            raise DatabaseError(f"The ledger {self.path} cannot be written: {problem.strerror or problem}.") from problem
+            advice = " Its folder must be there, and be one that this user may write." if problem.errno in _NO_FOLDER else ""
+            raise DatabaseError(f"The ledger {self.path} cannot be written: {problem.strerror or problem}.{advice}") from problem
         return is_torn
 
     def append(self, entries: Sequence[Entry]) -> None:

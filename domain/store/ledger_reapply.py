@@ -61,12 +61,12 @@ async def reapply_entries(
     """Applies each of these entries in a transaction of its own, unless another server does. Returns their number by kind and outcome, and what the
     operator has to do: such an entry stays missing until then."""
     counts: Counter[tuple[str, Reapplied]] = Counter()
-    left: dict[str, None] = {}
+    left: dict[str, str] = {}  # by kind: whoever imports the last register has imported those before it
     for entry in entries:
         try:
             async with connection.transaction():
                 if await connection.fetchval(_CLAIM, entry.id, entry.at) is not None:
                     counts[entry.kind, await handlers[entry.kind](connection, entry.facts)] += 1
         except MustBeImported as problem:
-            left[str(problem)] = None
-    return counts, [*left]
+            left[entry.kind] = str(problem)
+    return counts, [*left.values()]

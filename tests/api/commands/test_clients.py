@@ -99,16 +99,18 @@ def test_one_grant_is_added_narrowed_extended_and_ended(cli: Cli) -> None:
     line = line_of(cli("grant", "list", client), grant)
     assert "trust:4128=pupils:read,judgements:read" in line
     assert "approved by DPO: front-end, Shows marks (agreement 2026-1)" in line
-    assert "until 2099-08-31 13:00" in line  # England's summer time
-    assert "scopes may not" not in cli("grant", "narrow", grant, "--scopes", "pupils:read", "--expires", "2098-08-31")
+    assert "until 2099-08-31 13:00 BST" in line
+    said = cli("grant", "narrow", grant, "--scopes", "pupils:read", "--expires", "2098-08-31")
+    assert "trust:4128=pupils:read " in line_of(said, grant)
+    assert "one by one has 2 grants in all and reaches " in said
     assert "trust:4128=pupils:read " in line_of(cli("grant", "list"), grant)
-    assert "until 2098-09-01 00:00" in line_of(cli("client", "show", "one by one"), grant)
+    assert "until the end of 2098-08-31" in line_of(cli("client", "show", "one by one"), grant)
     assert "does not hold judgements:read" in cli("grant", "narrow", grant, "--scopes", "judgements:read", fails=True)
     assert "expires sooner" in cli("grant", "narrow", grant, "--expires", "2099-01-01", fails=True)
     assert "lasts longer" in cli("grant", "extend", grant, "--expires", "2097-01-01", fails=True)
     cli("grant", "extend", grant, "--never")
     assert "until" not in line_of(cli("grant", "list"), grant)
-    cli("grant", "end", grant)
+    assert "one by one has 1 grant in all and reaches 1 school." in cli("grant", "end", grant)
     assert line_of(cli("grant", "list", client), grant) == ""
     assert "ended" in line_of(cli("grant", "list", client, "--all"), grant)
     assert "school:125121" in cli("grant", "list", client)
@@ -117,11 +119,11 @@ def test_one_grant_is_added_narrowed_extended_and_ended(cli: Cli) -> None:
     for arguments in (["end"], ["history"], ["narrow", "--scopes", "pupils:read"], ["extend", "--never"], ["confirm"]):
         assert f"There is no grant {client}." in cli("grant", *arguments, client, fails=True)
     told = [line.split("  ")[1:] for line in cli("grant", "history", grant).splitlines()]
-    both, end = "pupils:read,judgements:read", "until 2099-08-31 13:00"
+    both, end = "pupils:read,judgements:read", "until 2099-08-31 13:00 BST"
     by = "by the command line"
     assert told == [
         [f"given {by}", both, end],
-        [f"narrowed {by}", "pupils:read", "until 2098-09-01 00:00"],
+        [f"narrowed {by}", "pupils:read", "until the end of 2098-08-31"],
         [f"extended {by}", "pupils:read", "for ever"],
         [f"ended {by}", "pupils:read", "for ever"],
     ]
@@ -164,6 +166,54 @@ def test_a_client_has_keys_in_place_of_its_secret_and_a_secret_again(cli: Cli, t
 def test_terms_that_cannot_be_are_refused(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
     assert said in cli("client", "create", "impossible", "--grant", "trust:4128=pupils:read", *arguments, fails=True)
     assert "impossible" not in cli("client", "list", "--all")
+
+
+def test_everything_that_is_wrong_is_said_at_once_without_places_of_the_api(cli: Cli) -> None:
+    cli("client", "create", "wrongly asked", "--grant", "trust:4128=pupils:read", "--expires", "2099-08-31")
+    wrong = ("trust:4128=pupil:read", "--kind", "sink", "--expires", "2099-08-32")
+    said = cli("grant", "add", "wrongly asked", *wrong, fails=True)
+    assert said.splitlines()[0] == "error: 3 things are wrong:"
+    assert all(part in said for part in ("no scope 'pupil:read'", "--kind is one of", "2099-08-32 is no day")), said
+    said = cli("grant", "add", "wrongly asked", "trust:1=pupils:read", "--expires", "2020-01-01", fails=True)
+    assert (said.splitlines()[0], "/" in said) == ("error: 2 things are wrong:", False), said
+    assert "`client list` shows them" in cli("grant", "add", "nobody", "trust:4128=pupils:read", fails=True)
+    said = cli("client", "create", "wrongly asked", fails=True)
+    assert said == "error: There is a client named 'wrongly asked' already.\n"
+
+
+def test_who_approved_a_grant_is_missed_where_nobody_is_named(cli: Cli) -> None:
+    missed = "Neither --approved-by nor --purpose was given"
+    assert missed not in cli("client", "create", "approved")
+    assert missed in cli("grant", "add", "approved", "trust:4128=pupils:read")
+    assert missed not in cli("grant", "add", "approved", "trust:4128=pupils:read", "--approved-by", "DPO")
+
+
+def test_the_secrets_in_force_are_shown_and_that_there_is_none(cli: Cli, module_databases: Databases) -> None:
+    client = value(cli("client", "create", "rotates"), "client_id")
+    cli("client", "rotate", client, "--overlap-hours", "3")
+    former, new = re.findall(r"^    secret of (\S+)(.*)$", cli("client", "show", client), re.MULTILINE)
+    assert (former[1].startswith(" until 20"), new[1]) == (True, "")
+
+    async def expire() -> None:
+        operator = await asyncpg.connect(module_databases.operator_url)
+        await operator.execute("UPDATE client_secrets SET expires_at = now() WHERE client_id = $1", UUID(client))
+        await operator.close()
+
+    asyncio.run(expire())
+    for said in (cli("client", "show", client), cli("client", "list")):
+        assert said.count("no secret in force: it gets no token. `client rotate` gives it one.") == 1, said
+    cli("client", "revoke", client)
+    assert "no secret in force" not in cli("client", "show", client)
+
+
+def test_files_of_another_day_than_the_one_named_are_no_register(cli: Cli, tmp_path: Path) -> None:
+    """GIAS names its downloads by their day, and a folder of last month may lie beside: nothing is read of either."""
+    files = [tmp_path / f"{kind}{day}.csv" for kind, day in (("allgroupsdata", "20220320"), ("alllinksdata", "20220420"))]
+    for file in files:
+        file.write_text("URN\n")
+    said = cli("import", "gias", *map(str, files), "--as-of", "2022-04-20", fails=True)
+    expected = "allgroupsdata20220320.csv is of 2022-03-20 by its name, and --as-of says 2022-04-20."
+    assert said.startswith(f"error: {expected}"), said
 
 
 def test_all_leaves_out_what_is_named_alone(cli: Cli) -> None:

@@ -84,6 +84,8 @@ async def test_what_is_wrong_is_said_before_anything_is_made(empty: EmptyServer)
     await empty.clear()
     code, said = empty.run("init", MARKONCE_SECRET="short", MARKONCE_APP_ROLE="App")
     assert (code, "2 things are wrong" in said, "A new random value:" in said) == (1, True, True), said
+    code, said = empty.run("init", MARKONCE_LEDGER="/nowhere/server.ledger")
+    assert (code, "Its folder must be there" in said, "refuses" in said) == (1, True, False), said
     code, said = empty.run("init")
     assert (code, "DATABASE_OWNER_URL: " in said, "refuses the login of the role first_owner" in said) == (1, True, True), said
     assert "`init --print-roles` prints the SQL that makes the roles" in said

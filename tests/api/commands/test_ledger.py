@@ -183,8 +183,10 @@ async def test_a_command_without_the_ledger_is_refused_where_one_is_kept(
     assert [each.kind for each in read_ledgers(ledger.path, KEY)[ledger.path]] == ["upns", "client"]
 
 
-async def test_a_ledger_is_kept_from_the_first_start_with_it(small_trust: Trust, environment: pytest.MonkeyPatch) -> None:
-    """Before its first entry: a server or a command without the setting is refused from then on."""
+async def test_a_ledger_is_kept_from_the_first_start_with_it(
+    small_trust: Trust, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before its first entry: a server or a command without the setting is refused from then on, and a file that was lost is missed."""
     url = small_trust.databases.app_url
     environment.delenv("MARKONCE_LEDGER")
     assert await asyncio.to_thread(reapply_before_serving, url) == []
@@ -195,6 +197,11 @@ async def test_a_ledger_is_kept_from_the_first_start_with_it(small_trust: Trust,
     environment.delenv("MARKONCE_LEDGER")
     (fault,) = await asyncio.to_thread(reapply_before_serving, url)
     assert "keeps a ledger, and MARKONCE_LEDGER is not set" in fault
+    assert "was not there" not in capsys.readouterr().err
+    environment.setenv("MARKONCE_LEDGER", str(small_trust.database.ledger.path.with_name("lost.ledger")))  # type: ignore[union-attr]
+    for expected in (True, False):
+        assert await asyncio.to_thread(reapply_before_serving, url) == []
+        assert ("lost.ledger was not there, and is a new file now" in capsys.readouterr().err) is expected
 
 
 async def test_a_planned_roll_is_in_the_ledger_from_its_day_on(small_trust: Trust, vendor: Any, ledger: Ledger) -> None:

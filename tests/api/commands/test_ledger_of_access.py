@@ -184,11 +184,12 @@ async def test_whatever_was_taken_from_clients_is_taken_again_after_a_restore(
     at_once = datetime.now(UTC) + timedelta(days=1)
     await asyncio.to_thread(run_as_operator, lambda connection: grants.narrow_grant(connection, awaiting, expires_at=at_once))
     await asyncio.to_thread(run_as_operator, lambda connection: clients.revoke_client(connection, of_leaver.client_id))
-    await asyncio.to_thread(run_as_operator, lambda connection: record_extract_day(connection, date(2018, 6, 1), force=False))
+    for day in (date(2018, 5, 15), date(2018, 6, 1)):
+        await asyncio.to_thread(run_as_operator, lambda connection, day=day: record_extract_day(connection, day, force=False))
     for way in (BY_API, BY_COMMAND):
         await _check_taken(small_trust, ids, way)
     kinds = [entry.kind for entry in read_ledgers(ledger.path, SECRET.encode())[ledger.path]]
-    assert kinds == [*_kinds_of_one_way(), *_kinds_of_one_way(), "calendar-link", "grant", "client", "register"]
+    assert kinds == [*_kinds_of_one_way(), *_kinds_of_one_way(), "calendar-link", "grant", "client", "register", "register"]
 
     restored = await restore(small_trust.databases, tmp_path / "a.dump")
     try:
@@ -203,7 +204,7 @@ async def test_whatever_was_taken_from_clients_is_taken_again_after_a_restore(
         line = json.loads(told.err)
         assert (told.out, line["level"], line["event"]) == (
             *("", "info"),
-            "From the ledger: 1 import of the register with nothing to do.",
+            "From the ledger: 2 imports of the register with nothing to do.",
         )
         async with open_application(restored, await asyncpg.connect(restored.operator_url), small_trust.ids) as here:
             here.credentials |= small_trust.credentials

@@ -20,7 +20,7 @@ GOOD = {"DATABASE_URL": "postgres://app@h/d", "MARKONCE_SECRET": SECRET}
         ("MARKONCE_RATES", "MARKONCE_RATE"),
         ("MARKONCE_BRUST", "MARKONCE_BURST"),
         ("MARKONCE_POOLSIZE", "MARKONCE_POOL_SIZE"),
-        ("MARKONCE_POOL", "MARKONCE_POOL_SIZE"),
+        ("MARKONCE_POOL", "MARKONCE_POOLER"),
         ("MARKONCE_BASE_URI", "MARKONCE_BASE_URL"),
         ("MARKONCE_LOG_LEVEL", "MARKONCE_LOG"),
         ("MARKONCE_SECRET_FILE", "MARKONCE_SECRET"),
@@ -62,6 +62,11 @@ def test_a_name_of_another_program_is_wrong_only_where_ours_is_not_set() -> None
 def test_a_base_url_without_scheme_or_host_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="MARKONCE_BASE_URL"):
         Settings.from_environment({**GOOD, "MARKONCE_BASE_URL": url})
+
+
+def test_an_empty_setting_is_none() -> None:
+    empty = dict.fromkeys(SETTINGS - GOOD.keys(), "")
+    assert Settings.from_environment({**empty, **GOOD}) == Settings.from_environment(GOOD)
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
