@@ -103,6 +103,7 @@ def build_app(settings: Settings, database: Database | None = None, extras: Extr
             write_seconds=settings.write_seconds,
             ledger=Ledger(settings.ledger, *settings.secrets) if settings.ledger else None,
             pooled=settings.pooled,
+            replica_urls=settings.replica_urls,
         )
         app.state.writes = WritesTogether(app.state.database)
         cleanup = asyncio.create_task(_clean_up_hourly(app.state))

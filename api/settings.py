@@ -12,7 +12,7 @@ from api.setting_names import compare_names
 from api.watch.traces import is_installed
 from domain.store.database import READ_SECONDS, WRITE_SECONDS
 from domain.store.role_names import ROLE_NAME, RoleNames
-from domain.store.urls import find_url_faults
+from domain.store.urls import find_url_faults, read_url
 from domain.write.command import MAX_ENTRIES
 
 NUMBERS = {
@@ -49,6 +49,7 @@ URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL")
 ROLES = {"owner": "MARKONCE_OWNER_ROLE", "app": "MARKONCE_APP_ROLE", "operator": "MARKONCE_OPERATOR_ROLE"}
 """The environment variable of the name of each role."""
 OTHERS = (
+    "DATABASE_REPLICA_URL",
     "MARKONCE_OPS_HOST",
     "MARKONCE_SECRET",
     OTHER_SECRET,
@@ -100,6 +101,7 @@ class Settings:
     trace_one_in: int = 0
     ops_host: str = "127.0.0.1"
     pooled: bool = False
+    replica_urls: tuple[str, ...] = ()
     other_secret: bytes = b""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
@@ -125,7 +127,7 @@ class Settings:
             for name in ("MARKONCE_SECRET", OTHER_SECRET)
             if 0 < len(environment.get(name, "").encode()) < MIN_SECRET
         ]
-        problems += find_url_problems(environment, "DATABASE_URL")
+        problems += find_url_problems(environment, "DATABASE_URL") + find_replica_problems(environment)
         base_url = environment.get("MARKONCE_BASE_URL", cls.base_url)
         if problem := _find_base_url_problem(base_url):
             problems.append(problem)
@@ -157,6 +159,7 @@ class Settings:
             ops_host=environment.get("MARKONCE_OPS_HOST", cls.ops_host),
             pooled=is_pooled(environment),
             trusted_proxies=trusted_proxies,
+            replica_urls=list_replica_urls(environment),
             **numbers,
         )
 
@@ -164,6 +167,22 @@ class Settings:
 def is_pooled(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether DATABASE_URL leads to a pooler in transaction mode."""
     return environment.get("MARKONCE_POOLER") == "transaction"
+
+
+def list_replica_urls(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Returns the URLs of the replicas, which stand in one setting with blanks between them."""
+    return tuple(environment.get("DATABASE_REPLICA_URL", "").split())
+
+
+def find_replica_problems(environment: Mapping[str, str]) -> list[str]:
+    """Returns what is wrong with the URLs of the replicas, without their passwords. Each names one server: of several behind one name, one
+    would show less than another did before."""
+    problems = []
+    for url in list_replica_urls(environment):
+        problems += [f"DATABASE_REPLICA_URL: {fault}" for fault in find_url_faults(url)]
+        if len(read_url(url).hosts) > 1:
+            problems.append("DATABASE_REPLICA_URL: a URL names one replica; several URLs stand with blanks between them")
+    return problems
 
 
 def read_read_seconds(environment: Mapping[str, str] = os.environ) -> int:

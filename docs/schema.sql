@@ -737,6 +737,18 @@ BEGIN
     RETURN QUERY SELECT await_confirmation(g.client_id);
 END $$;
 
+CREATE FUNCTION public.end_write(of_tenants uuid[]) RETURNS TABLE(tenant_id uuid, version bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    SET CONSTRAINTS count_tenant IMMEDIATE;
+    INSERT INTO tenant_versions AS t (tenant_id, version) SELECT DISTINCT w, 1 FROM unnest(of_tenants) w ORDER BY 1
+    ON CONFLICT (tenant_id) DO UPDATE SET version = t.version + 1, xid = excluded.xid WHERE t.xid <> excluded.xid;
+    RETURN QUERY SELECT v.tenant_id, v.version FROM tenant_versions v WHERE v.tenant_id = ANY (of_tenants) ORDER BY v.tenant_id;
+END $$;
+
 CREATE FUNCTION public.extend_grant(of_grant uuid, until timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1190,6 +1202,16 @@ $$;
 CREATE FUNCTION public.horizon_day(of_year smallint, point text) RETURNS date
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT CASE WHEN replace(lower(point), ' ', '-') IN ('end-of-year', 'summer', 'end-of-summer') THEN make_date(of_year + 1, 8, 31) WHEN replace(lower(point), ' ', '-') IN ('autumn', 'end-of-autumn') THEN make_date(of_year, 12, 31) WHEN replace(lower(point), ' ', '-') IN ('spring', 'end-of-spring') THEN make_date(of_year + 1, 4, 15) WHEN replace(lower(point), ' ', '-') IN ('ks2') THEN CASE of_year WHEN 2016 THEN date '2017-05-11' WHEN 2017 THEN date '2018-05-17' WHEN 2018 THEN date '2019-05-16' WHEN 2021 THEN date '2022-05-12' WHEN 2022 THEN date '2023-05-12' WHEN 2023 THEN date '2024-05-16' WHEN 2024 THEN date '2025-05-15' WHEN 2025 THEN date '2026-05-14' WHEN 2026 THEN date '2027-05-13' ELSE make_date(of_year + 1, 5, 15) END END $$;
+
+CREATE FUNCTION public.is_caught_up(of_client uuid, reach bigint, of_tenants uuid[], versions bigint[]) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT EXISTS (SELECT 1 FROM clients c WHERE c.id = of_client AND c.reach_version >= reach) AND NOT EXISTS (
+        SELECT 1 FROM unnest(of_tenants, versions) AS w (tenant_id, version) LEFT JOIN tenant_versions t ON t.tenant_id = w.tenant_id
+        WHERE COALESCE(t.version, 0) < w.version
+    )
+$$;
 
 CREATE TABLE public.schools (
     id uuid NOT NULL,
@@ -6342,6 +6364,10 @@ GRANT ALL ON FUNCTION public.end_client(of_client uuid) TO markonce_app;
 REVOKE ALL ON FUNCTION public.end_grant(of_grant uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.end_grant(of_grant uuid) TO markonce_app;
 
+REVOKE ALL ON FUNCTION public.end_write(of_tenants uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.end_write(of_tenants uuid[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.end_write(of_tenants uuid[]) TO markonce_operator;
+
 REVOKE ALL ON FUNCTION public.extend_grant(of_grant uuid, until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.extend_grant(of_grant uuid, until timestamp with time zone) TO markonce_app;
 
@@ -6420,6 +6446,10 @@ GRANT ALL ON FUNCTION public.holds_grant(of_client uuid, g public.grants, until 
 REVOKE ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_app;
 GRANT ALL ON FUNCTION public.holds_pupils(school_ids uuid[]) TO markonce_operator;
+
+REVOKE ALL ON FUNCTION public.is_caught_up(of_client uuid, reach bigint, of_tenants uuid[], versions bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.is_caught_up(of_client uuid, reach bigint, of_tenants uuid[], versions bigint[]) TO markonce_app;
+GRANT ALL ON FUNCTION public.is_caught_up(of_client uuid, reach bigint, of_tenants uuid[], versions bigint[]) TO markonce_operator;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.schools TO markonce_operator;

@@ -32,8 +32,10 @@ from api.settings import (
     URLS,
     Settings,
     SettingsError,
+    find_replica_problems,
     find_url_problems,
     is_pooled,
+    list_replica_urls,
     read_read_seconds,
     read_role_names,
     read_secrets,
@@ -45,6 +47,7 @@ from domain.publishing.installed import is_installed
 from domain.store.backup import restore_backup, write_backup
 from domain.store.ledger_reapply import begin_ledger
 from domain.store.pooler import find_pooler_faults, make_role_settings, run_store_role_settings
+from domain.store.replicas import find_replica_faults
 from domain.store.role_names import (
     RoleNames,
     find_owner_faults,
@@ -86,6 +89,9 @@ def serve(
         faults += asyncio.run(find_start_faults(url, keys if keys and min(map(len, keys)) >= MIN_SECRET else None))
         if is_pooled():
             faults += asyncio.run(find_pooler_faults(url, "DATABASE_URL", read_read_seconds()))
+        if not find_replica_problems(os.environ):
+            for replica in list_replica_urls():
+                faults += asyncio.run(find_replica_faults(replica, read_read_seconds(), pooled=is_pooled()))
     refuse(faults)
     warn_of_unknown_settings()
     settings = Settings.from_environment()

@@ -17,7 +17,7 @@ from api.graphql.errors import list_domain_errors
 from api.graphql.response import GraphqlAnswer, make_answer
 from api.graphql.schema import graphql_schema, make_schema
 from api.http.accept import choose_media_type
-from api.http.auth import authenticate, confirm_client
+from api.http.auth import allow_replicas, authenticate, confirm_client
 from api.http.body import MAX_BODY, MAX_OTHER_BODY, make_too_large
 from api.http.command_body import CommandBody
 from api.http.context import get_context
@@ -44,6 +44,8 @@ class GraphqlEndpoint(GraphQL[OperationContext, None]):
             raise body.malformed
         check_request(document)
         assert isinstance(document, dict)
+        if context.database.replicas is not None and not is_mutation(document, context.introspection):
+            allow_replicas(request)
         result = await self.schema.execute(
             document["query"],
             document.get("variables") or {},

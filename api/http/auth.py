@@ -11,7 +11,7 @@ API's machine does not matter.
 import re
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from starlette.types import Scope
 from api.http.context import get_context
 from api.http.jwt import ACCESS_TOKEN, Jwt, read_jwt, verify_signature
 from api.http.rate_limit import Buckets, Quotas
+from api.http.versions import read_seen_versions
 from api.settings import Settings
 from domain.access.caller import Caller
 from domain.clients.clients import ClientStatus, read_client_status
@@ -33,6 +34,7 @@ from domain.declare.errors import DomainError, Forbidden
 from domain.declare.ids import parse_id
 from domain.roster.record_pupils.due_rolls import DueRolls
 from domain.store.database import Database
+from domain.store.replicas import ReadTerms
 from domain.store.shared_reads import SharedReads
 from domain.support.lru import Lru
 
@@ -97,13 +99,24 @@ async def authenticate(request: Request) -> Caller:
         [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
     )
     context = get_context(request.scope)
+    context.seen_versions = read_seen_versions(request.scope)
     context.client_status = status = await authenticator.find_status(caller)
     context.quota = quota = authenticator.quotas.find(caller.client_id, status.tenants)
     quota.take()
     context.database_use.client = caller.client_id
-    if status.tenants:
-        await authenticator.due_rolls.apply(caller.client_id, status.snapshot.version)
+    has_changed = bool(status.tenants) and await authenticator.due_rolls.apply(caller.client_id, status.snapshot.version)
+    if request.method in ("GET", "HEAD") and not has_changed:
+        allow_replicas(request)
     return authenticator.add_standing(caller, status)
+
+
+def allow_replicas(request: Request) -> None:
+    """Lets replicas answer the reads of an authenticated request from now on, if they have the client's present reach and the versions that the
+    client has seen."""
+    if request.app.state.database.replicas is not None:
+        context = get_context(request.scope)
+        if isinstance(client_id := context.database_use.client, UUID):
+            context.database_use.terms = get_authenticator(request.app.state).make_terms(client_id, context.seen_versions)
 
 
 def _weigh(caller: Caller, with_reach: Caller) -> int:
@@ -122,7 +135,8 @@ class Authenticator:
         self.quotas: Quotas = Buckets(settings.rate, settings.burst)
         self._tokens: Lru[str, tuple[Caller, float]] = Lru("access tokens", MAX_TOKEN_BYTES)
         self._callers: Lru[Caller, Caller] = Lru("callers", 8_000_000, weigh=_weigh)
-        self._statuses: Lru[UUID, tuple[ClientStatus | None, float]] = Lru("clients", 4_000_000)
+        self._statuses: Lru[UUID, tuple[ClientStatus | None, float, float]] = Lru("clients", 4_000_000)
+        """The status of each client, since when it counts as read, and when it was read, by time.monotonic."""
         self._keys: KeySet | None = None
         self._key_reads = SharedReads(self._read_keys, lambda: self._database.explain_late())
         self._read_at = self._missed_at = float("-inf")
@@ -248,24 +262,31 @@ class Authenticator:
         Raises Unauthorised where the client is revoked, which is cached as well.
         """
         client_id, now = caller.client_id, time.monotonic()
-        status, read_at = self._statuses.get(client_id) or (None, float("-inf"))
+        never = float("-inf")
+        status, counted_at, read_at = self._statuses.get(client_id) or (None, never, never)
         has_ended = status is not None and (
             not caller.scopes <= status.scopes | status.of_installation or not caller.scopes.isdisjoint(status.without_school)
         )
-        if now - read_at > STATUS_SECONDS or has_ended:
-            if read_at > 0 and not has_ended:  # one request reads it again; the others use the cached one
-                self._statuses.put(client_id, (status, now))
+        if now - counted_at > STATUS_SECONDS or has_ended:
+            if counted_at > 0 and not has_ended:  # one request reads it again; the others use the cached one
+                self._statuses.put(client_id, (status, now, read_at))
             async with self._database.without_caller() as connection:
                 status = await read_client_status(connection, client_id)
-            self._statuses.put(client_id, (status, now))
+            self._statuses.put(client_id, (status, now, now))
         return self._require(status)
 
     async def confirm(self, client_id: UUID) -> None:
         """Reads the status of a client again. Raises Unauthorised where it is revoked."""
+        now = time.monotonic()
         async with self._database.without_caller() as connection:
             status = await read_client_status(connection, client_id)
-        self._statuses.put(client_id, (status, time.monotonic()))
+        self._statuses.put(client_id, (status, now, now))
         self._require(status)
+
+    def make_terms(self, client_id: UUID, seen: Mapping[UUID, int]) -> ReadTerms | None:
+        """The terms of a read on a replica: the reach that the client had when its status was read, and the versions that it has seen."""
+        status, _, read_at = self._statuses.get(client_id) or (None, 0.0, 0.0)
+        return None if status is None else ReadTerms(client_id, status.snapshot.version, read_at, (*seen,), (*seen.values(),))
 
     def _require(self, status: ClientStatus | None) -> ClientStatus:
         if status is None:

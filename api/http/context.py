@@ -3,8 +3,9 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from starlette.types import Scope
 
@@ -47,6 +48,8 @@ class RequestContext:
     named_client: str = ""
     """The id of the client that requests a token and exists, for the log; whether its credentials are right or wrong."""
     client_status: ClientStatus | None = None
+    seen_versions: Mapping[UUID, int] = field(default_factory=dict)
+    """The version of each tenant that the client has seen."""
     quota: Quota | None = None
     values: int = 0
     body: int = 0

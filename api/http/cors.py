@@ -26,8 +26,8 @@ PUBLIC = ("/openapi.json",)
 """Paths that any origin may read."""
 
 METHODS = "GET, HEAD, POST, PATCH, DELETE"
-ALLOWED = "Authorization, Content-Type, Idempotency-Key, Prefer, If-Match, If-None-Match, X-Request-Id"
-EXPOSED = "Link, ETag, RateLimit, RateLimit-Policy, Retry-After, Idempotency-Replayed, Preference-Applied, X-Request-Id, Deprecation, Sunset"
+ALLOWED = "Authorization, Content-Type, Idempotency-Key, Prefer, If-Match, If-None-Match, Markonce-Min-Version, X-Request-Id"
+EXPOSED = "Link, ETag, RateLimit, RateLimit-Policy, Retry-After, Idempotency-Replayed, Preference-Applied, Markonce-Version, X-Request-Id, Deprecation, Sunset"
 
 
 class Cors:

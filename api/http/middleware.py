@@ -20,6 +20,7 @@ from api.http.field_values import check_single, join_lines
 from api.http.problems import QUOTA_EXCEEDED, as_domain_error, find_status, respond
 from api.http.proxies import Network, find_client
 from api.http.target import check_query, keep_slashes
+from api.http.versions import write_versions
 from api.watch.figures import UNKNOWN_ROUTE
 from api.watch.watch import Watch
 from domain.declare.errors import Busy, DomainError
@@ -144,6 +145,8 @@ class RequestMiddleware:
                 timing = f"db;dur={use.seconds * 1000:.1f}, app;dur={context.read_milliseconds()}"
                 raw = message["headers"]
                 raw += ((b"x-request-id", context.id.encode()), (b"server-timing", timing.encode()), *context.deprecation)
+                if use.written:
+                    raw.append((b"markonce-version", write_versions(use.written)))
                 if context.quota is not None:
                     raw += context.quota.make_headers()
                 if endpoint is not None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.answer import Answer, count_read, respond_conditionally
-from api.http.auth import authenticate
+from api.http.auth import allow_replicas, authenticate
 from api.http.body import Handler, read_json
 from api.http.context import get_context
 from api.http.response import JSON, HeaderField, JsonResponse
@@ -150,6 +150,7 @@ def lookup_handler(resource: Resource) -> Handler:
             raise await add_unknown_codes(problem, state.database, caller, state.cursors) from None
         plan = _plan_list(query, query, caller, False)
         get_context(request.scope).charge(values=plan.values)
+        allow_replicas(request)
         (body,), _, groups = await plan.prepared.read(state.database, caller.client_id, state.cursors, caller.snapshot)
         await refuse_merged(state.database, caller, plan.pupil_ids, (), [body])
         response = await _respond_with_list(request, plan, Answer(body or b""))

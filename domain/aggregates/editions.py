@@ -136,7 +136,7 @@ async def find_covered(database: Database, caller: Caller, query: AggregateQuery
         parse_id(query.window or ""),
         clock.read_now(),
     )
-    row = await database.read(_COVERED_SQL, *arguments, name="find editions")
+    row = await database.read(_COVERED_SQL, *arguments, name="find editions", may_lag=True)
     return None if row is None else msgspec.json.decode(row["text"], type=Covered)
 
 
@@ -148,7 +148,7 @@ async def read_rows(database: Database, caller: Caller, query: AggregateQuery, c
     schools = [UUID(school.id) for school in covered.schools] if by_school else [NIL]
     tenants = sorted({UUID(school.tenant_id) for school in covered.schools})
     arguments = caller.client_id, tenants, publications, find_dividing(query), "yearGroup" in query.group_by, schools
-    row: Any = await database.read(ROWS_SQL, *arguments, name="read editions")
+    row: Any = await database.read(ROWS_SQL, *arguments, name="read editions", may_lag=True)
     rows = msgspec.json.decode(row["text"], type=list[EditionRow])
     if not rows and not by_school and publications:
         raise make_invalid([_make_sum_issue("groupBy")])

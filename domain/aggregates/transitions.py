@@ -153,7 +153,9 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
     trust = query.trust
     names = (trust, None if trust is None else parse_id(trust), None if trust is None else parse_number(trust))
     known_before = None if query.as_of is None else clock.find_end(query.as_of)
-    found: Any = await database.read(_FIND, caller.client_id, *names, clock.read_now(), known_before, name="find transitions")
+    found: Any = await database.read(
+        _FIND, caller.client_id, *names, clock.read_now(), known_before, name="find transitions", may_lag=True
+    )
     named = msgspec.json.decode(found["found"], type=_Found)
     if not named.schools and trust is None:
         await check_standing(database, caller.client_id, {"transitions": Need(Scope.AGGREGATES_INTERNAL)})
@@ -170,6 +172,7 @@ async def read_transitions(database: Database, caller: Caller, cursors: Cursors,
         known_before,
         query.change,
         name="count transitions",
+        may_lag=True,
     )
     rows = msgspec.json.decode(answer["rows"], type=list[_Counted])
     if query.change is not None and not any(row.change_of for row in rows):

@@ -11,6 +11,7 @@ from domain.declare.ids import NIL, parse_id
 from domain.declare.inputs import Output
 from domain.store.cleanup import Cleanup
 from domain.store.database import Connection, Database
+from domain.write.locks import note_versions
 
 CLEANUP = (Cleanup("staged rows of yesterday, and jobs of 7 days ago", "SELECT remove_old_jobs($1)"),)
 MAX_ISSUES_PER_PAGE = 1_000
@@ -119,6 +120,7 @@ async def read_job(
             raise NotFound()
         schools = await connection.fetch(_SCHOOLS, caller.client_id, parsed)
         issues = await connection.fetch(_ISSUES, caller.client_id, parsed, *position, first + 1)
+        await note_versions(connection, database, caller.only_tenant)
         return make_job(parsed, row, schools, issues, first)
 
     return await database.run_transaction(caller.client_id, work)

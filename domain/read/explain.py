@@ -34,7 +34,7 @@ class RecordingDatabase(Database):
 
     recorded: list[tuple[str, tuple[Any, ...]]] | None = None
 
-    async def read(self, statement: str, *arguments: Any, name: str = "") -> Any:
+    async def read(self, statement: str, *arguments: Any, name: str = "", may_lag: bool = False) -> Any:
         if self.recorded is not None:
             self.recorded.append((statement, arguments))
         return await super().read(statement, *arguments, name=name)

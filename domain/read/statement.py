@@ -80,7 +80,7 @@ class Statement:
 
     async def run(self, database: Database, values: Mapping[str, Any]) -> list[Any]:
         """Runs the statement and returns the columns of its one row; an empty list if there is no row."""
-        return list(await database.read(self.sql, *self.bind(values), name=self.name) or ())
+        return list(await database.read(self.sql, *self.bind(values), name=self.name, may_lag=True) or ())
 
 
 def make_statement(

@@ -12,16 +12,15 @@ that is never committed.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 
-from domain.declare.errors import Busy, DatabaseError
+from domain.declare.errors import Busy, DatabaseError, DatabaseUnavailable
 from domain.store.ledger import Ledger
 from domain.store.ledger_notes import collect_notes, give_up_entries, write_notes
 from domain.store.outages import (
@@ -39,10 +38,14 @@ from domain.store.pool import Connection as Connection
 from domain.store.pool import NoneFree, Pool, PoolCounts
 from domain.store.pooler import Edition, list_session_settings, make_connection_class, require_session_settings
 from domain.store.pulse import ANSWER_SECONDS, Pulse
+from domain.store.replicas import Replica, Replicas
 from domain.store.roles import find_role_fault
 from domain.store.schema import STALE_PLANS
-from domain.store.statement_times import StatementTime, name_statement, record_once, record_statements
-from domain.store.urls import CONNECT_ERRORS, describe_failure, open_connection, require_url
+from domain.store.statement_times import name_statement, record_once, record_statements
+from domain.store.urls import CONNECT_ERRORS, DatabaseUrl, describe_failure, open_connection, require_url
+from domain.store.use import NOTHING_WRITTEN
+from domain.store.use import DatabaseUse as DatabaseUse
+from domain.store.use import database_use as database_use
 from domain.support.lru import Lru
 
 T = TypeVar("T")
@@ -61,7 +64,6 @@ MAX_REMEMBERED_STATEMENTS = 5_000
 POOL_SECONDS, CONNECT_SECONDS = 5.0, 5.0
 """How long a request waits for a connection, and how long connecting may take."""
 ROLLBACK_SECONDS = 2.0
-NOTHING_WRITTEN = "nothing of this request was written"
 MIGRATING = "The schema of the database is being changed."
 IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 """What a statement may raise while a migration runs; writers break each other's deadlocks too."""
@@ -69,44 +71,6 @@ IN_MIGRATION = (*STALE_PLANS, asyncpg.DeadlockDetectedError)
 
 class SnapshotChanged(Exception):
     """What a write read before it took its locks has changed meanwhile, so that its transaction must be run again."""
-
-
-@dataclass
-class DatabaseUse:
-    """One request's use of the database.
-
-    `seconds` are spent with the database, including the wait for a connection. `has_committed` says that a transaction
-    was committed, and `is_committing` that COMMIT was sent and not answered yet. `tenant` is the one tenant whose data it
-    uses, where that is known. `times` collects its statements where the request is traced.
-    """
-
-    seconds: float = 0.0
-    client: Hashable | None = None
-    has_committed: bool = False
-    is_committing: bool = False
-    tenant: UUID | None = None
-    times: list[StatementTime] | None = None
-    sharers: "Sequence[DatabaseUse]" = ()
-    """The uses of the requests that share this one's transaction."""
-
-    def begin_commit(self) -> None:
-        """Notes that COMMIT is sent."""
-        for use in (self, *self.sharers):
-            use.is_committing = True
-
-    def end_commit(self, *, has_committed: bool) -> None:
-        """Notes PostgreSQL's answer to COMMIT."""
-        for use in (self, *self.sharers):
-            use.is_committing = False
-            use.has_committed = use.has_committed or has_committed
-
-    def describe_loss(self) -> str:
-        """Says what was written when the connection was lost before a COMMIT was sent."""
-        return "this part of the request was not written" if self.has_committed else NOTHING_WRITTEN
-
-
-database_use: ContextVar[DatabaseUse | None] = ContextVar("database_use", default=None)
-"""Set for each request by api/http."""
 
 
 def transpose(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
@@ -133,8 +97,10 @@ class Database:
         write_seconds: int = WRITE_SECONDS,
         ledger: Ledger | None = None,
         edition: Edition | None = None,
+        replicas: Sequence[Replica] = (),
     ) -> None:
         self._pool, self._pulse = pool, pulse
+        self.replicas = Replicas(replicas, self._read_primary) if replicas else None
         self._edition = edition or Edition()
         self.ledger = ledger
         self._write_limit = f"{write_seconds}s"
@@ -158,10 +124,11 @@ class Database:
         write_seconds: int = WRITE_SECONDS,
         ledger: Ledger | None = None,
         pooled: bool = False,
+        replica_urls: Sequence[str] = (),
     ) -> "Database":
         """Connects. A statement is stopped after `read_seconds`, in a transaction after `write_seconds`. `setting` names the
         URL in messages. What must survive a restore is written into `ledger` before it is committed. With `pooled` the URL
-        may lead to a pooler in transaction mode (pooler.py).
+        may lead to a pooler in transaction mode (pooler.py). Reads may be answered by the replicas that are reached by `replica_urls`.
 
         With `serving`, raises DatabaseError for a role that row-level security does not confine. Also raises
         DatabaseError if PostgreSQL cannot be reached.
@@ -170,14 +137,14 @@ class Database:
         target, edition = require_url(url, setting), Edition()
         of_pooler = {"connection_class": make_connection_class(edition)} if pooled else {}
 
-        async def connect() -> Connection:
+        async def connect(target: DatabaseUrl = target, seconds: int = write_seconds) -> Connection:
             connection = await open_connection(
                 target,
                 **of_pooler,
                 seconds=CONNECT_SECONDS,
                 statement_cache_size=MAX_PREPARED_STATEMENTS,
                 max_cacheable_statement_size=MAX_PREPARED_CHARACTERS,
-                command_timeout=write_seconds + ANSWER_SECONDS,
+                command_timeout=seconds + ANSWER_SECONDS,
                 server_settings={
                     "timezone": "UTC",
                     "application_name": "markonce",
@@ -202,9 +169,16 @@ class Database:
         if fault:
             await pool.close()
             raise DatabaseError(fault)
-        return cls(pool, Pulse(target), read_seconds, write_seconds, ledger, edition)
+        targets = [require_url(each, "DATABASE_REPLICA_URL") for each in replica_urls]
+        replicas = [Replica(each.where, partial(connect, each, read_seconds), size) for each in targets]
+        opened = cls(pool, Pulse(target), read_seconds, write_seconds, ledger, edition, replicas)
+        if opened.replicas is not None:
+            opened.replicas.start()
+        return opened
 
     async def close(self) -> None:
+        if self.replicas is not None:
+            await self.replicas.close()
         await self._pool.close()
 
     def count_pool(self) -> PoolCounts:
@@ -244,6 +218,9 @@ class Database:
             is_reusable = True
         except OutcomeUnknown:
             raise
+        except asyncpg.ReadOnlySQLTransactionError as problem:  # a standby: it was the primary, or another is by now
+            self._pool.forget_idle()
+            raise self._describe_outage(problem, use, is_connected=True) from problem
         except STALE_PLANS:  # is_reusable stays False: its other prepared statements are stale too
             self._edition.outdate(edition)
             raise
@@ -268,21 +245,38 @@ class Database:
                 self._pool.release(connection, is_reusable=is_reusable)
             use.seconds += time.perf_counter() - begun
 
-    async def read(self, statement: str, *arguments: Any, name: str = "") -> "asyncpg.Record | None":
+    async def read(self, statement: str, *arguments: Any, name: str = "", may_lag: bool = False) -> "asyncpg.Record | None":
         """Returns the one row of a statement that sets its caller's context itself (read/statement.py), None if there
-        is no row. `name` is the statement's in traces.
+        is no row. `name` is the statement's in traces. With `may_lag` a replica may answer, if the request's terms allow it.
 
         A statement that fails because of a migration is run again. A statement stays prepared from its second run on,
         so that one that is run once takes no memory of PostgreSQL.
         """
+        use = database_use.get()
+        if may_lag and self.replicas is not None and use is not None and use.terms is not None:
+            try:
+                row = await self.replicas.read(
+                    use, statement, arguments, partial(self._run, name=f"replica: {name}" if name else "")
+                )
+            except asyncpg.QueryCanceledError as problem:  # the primary would take as long
+                raise self._describe_outage(problem, use, is_connected=True) from problem
+            if row is not None:
+                return row
         for _ in range(MAX_ATTEMPTS):
             with suppress(*IN_MIGRATION):
                 async with self._connection(name=name) as connection:
-                    if self._has_run(statement):
-                        return await connection.fetchrow(statement, *arguments)
-                    with record_once(database_use.get(), name or name_statement(statement)):
-                        return await self.run_once(connection, statement, *arguments)
+                    return await self._run(connection, statement, arguments, name)
         raise Busy(MIGRATING)
+
+    async def _read_primary(self, statement: str) -> Any:
+        async with self._connection() as connection:
+            return await connection.fetchrow(statement)
+
+    async def _run(self, connection: Connection, statement: str, arguments: Sequence[Any], name: str) -> "asyncpg.Record | None":
+        if self._has_run(statement):
+            return await connection.fetchrow(statement, *arguments)
+        with record_once(database_use.get(), name or name_statement(statement)):
+            return await self.run_once(connection, statement, *arguments)
 
     async def run_once(self, connection: Connection, statement: str, *arguments: Any) -> "asyncpg.Record | None":
         """Returns the one row of a statement, which does not stay prepared."""
@@ -318,13 +312,16 @@ class Database:
         Raises ConditionFailed, and does not run `work`, unless the SQL condition holds when the transaction begins.
 
         The transaction is run again from the start after a deadlock, a serialization failure, a unique violation
-        (another transaction has just inserted the same row), SnapshotChanged or a migration. Raises OutcomeUnknown if
-        COMMIT was sent and not answered.
+        (another transaction has just inserted the same row), SnapshotChanged or a migration, and once where
+        the connection led to a standby. Raises OutcomeUnknown if COMMIT was sent and not answered.
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
                 async with self._connection(is_writing=True) as connection:
                     return await self._transact(connection, caller, work, condition, tenant)
+            except DatabaseUnavailable as problem:
+                if attempt or not isinstance(problem.__cause__, asyncpg.ReadOnlySQLTransactionError):
+                    raise
             except (*IN_MIGRATION, asyncpg.SerializationError, asyncpg.UniqueViolationError, SnapshotChanged) as problem:
                 if attempt == MAX_ATTEMPTS - 1:
                     raise Busy(LOCKED_BY_OTHERS) from problem
@@ -348,6 +345,9 @@ class Database:
         if status == "SELECT 0":
             await _roll_back(connection)
             raise ConditionFailed
+        use = database_use.get()
+        if use is not None:
+            use.pending.clear()
         try:
             with collect_notes() as notes:
                 result = await work(connection)

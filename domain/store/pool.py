@@ -126,9 +126,13 @@ class Pool:
         elif connection.is_closed():
             self._forget()
         else:
-            closing = asyncio.get_running_loop().create_task(self._close(connection))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._close_later(connection)
+
+    def forget_idle(self) -> None:
+        """Closes the idle connections in the background: they lead to a server that is no more the right one."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            self._close_later(connection)
 
     def count(self) -> PoolCounts:
         """Returns what the pool does now."""
@@ -250,6 +254,11 @@ class Pool:
                 waiter.set_result(granted)
                 return True
         return False
+
+    def _close_later(self, connection: Connection) -> None:
+        closing = asyncio.get_running_loop().create_task(self._close(connection))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def _close(self, connection: Connection) -> None:
         await _close(connection)

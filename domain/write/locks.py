@@ -1,13 +1,14 @@
 """The schools that a write locks, and the data versions that it increments."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from domain.store.database import Connection, database_use
+from domain.store.database import Connection, Database, database_use
 
 
 @dataclass
@@ -75,3 +76,23 @@ class SchoolLocks:
         """Increments the data versions of the locked schools."""
         self.has_incremented = True
         await self.connection.execute("SELECT bump_versions($1, $2)", self.tenant_id, self.school_ids)
+
+
+async def end_write(connection: Connection, database: Database, locks: Collection[SchoolLocks], other: UUID | None) -> None:
+    """Notes the versions that the tenants of the locks, or else the `other`, have with this transaction, where there are replicas: a client that names
+    them reads what it has written. It is the last statement of the transaction, since it locks the versions of whole tenants.
+    """
+    tenants = sorted({each.tenant_id for each in locks} or {other} - {None}, key=str)
+    if database.replicas is not None and tenants:
+        _note(await connection.fetch("SELECT tenant_id, version FROM end_write($1)", tenants))
+
+
+async def note_versions(connection: Connection, database: Database, tenant_id: UUID | None) -> None:
+    """Notes the version of a tenant that was written before, where there are replicas."""
+    if database.replicas is not None and tenant_id is not None:
+        _note(await connection.fetch("SELECT tenant_id, version FROM tenant_versions WHERE tenant_id = $1", tenant_id))
+
+
+def _note(rows: Iterable[Any]) -> None:
+    if (use := database_use.get()) is not None:
+        use.pending |= {row["tenant_id"]: row["version"] for row in rows}

@@ -18,7 +18,7 @@ from domain.write.command import Command, FaultyInput
 from domain.write.dry_run import run_dry
 from domain.write.findings import Findings, collect_findings, write_findings
 from domain.write.idempotency import KeyedRequest, claim_key, store_answer
-from domain.write.locks import track_locks
+from domain.write.locks import end_write, note_versions, track_locks
 from domain.write.partial import needs_unreadable
 from domain.write.receipts import OutcomeCounts, write_receipts
 
@@ -70,6 +70,7 @@ async def perform(
         if keyed is not None:
             stored = await claim_key(connection, caller, command.name, keyed, dry_run=dry_run)
             if stored is not None:
+                await note_versions(connection, database, caller.only_tenant)
                 return CommandAnswer(_restore_answer(command, command_input, stored.encode()), replayed=True)
         attempt = command_input.copy_unchanged() if isinstance(command_input, Batch) else command_input
         with track_locks() as taken, collect_findings() as findings, run_dry(dry_run):
@@ -91,6 +92,7 @@ async def perform(
             stored_answer = msgspec.json.encode(result.drop_values() if isinstance(result, Recorded) else result.drop_secrets())
             written = next((locks.tenant_id for locks in taken), caller.only_tenant)
             await store_answer(connection, caller, command.name, keyed, stored_answer.decode(), written)
+        await end_write(connection, database, taken, caller.only_tenant)
         return CommandAnswer(answer)
 
     try:
@@ -103,7 +105,7 @@ async def perform(
             with suppress(Busy):  # the client must get the issues of the batch, not this error
                 await database.run_transaction(
                     caller.client_id,
-                    lambda connection: _record_rejection(connection, caller, rejected, findings),
+                    lambda connection: _record_rejection(database, connection, caller, rejected, findings),
                     tenant=caller.only_tenant,
                 )
         raise
@@ -155,10 +157,13 @@ def _restore_answer(command: Command, command_input: Any, stored: bytes) -> byte
     return msgspec.json.encode(msgspec.json.decode(stored, type=command.output).restore_references(command_input))
 
 
-async def _record_rejection(connection: Connection, caller: Caller, rejected: OutcomeCounts, findings: Findings) -> None:
+async def _record_rejection(
+    database: Database, connection: Connection, caller: Caller, rejected: OutcomeCounts, findings: Findings
+) -> None:
     """Writes the receipts of a batch that was refused as a whole, and what was found in it."""
     await write_receipts(connection, caller, rejected.items(), accepted=False)
     await write_findings(connection, caller, findings, accepted=False)
+    await end_write(connection, database, (), caller.only_tenant)
 
 
 async def run_in_standing(database: Database, command: Command, caller: Caller, work: Callable[[Connection], Awaitable[T]]) -> T:

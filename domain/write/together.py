@@ -28,7 +28,7 @@ from domain.write.dry_run import run_dry
 from domain.write.findings import collect_findings
 from domain.write.idempotency import KeyedRequest, claim_new_keys, store_answers
 from domain.write.joined import is_joinable, join, make_receipt, split_off
-from domain.write.locks import track_locks
+from domain.write.locks import end_write, track_locks
 from domain.write.receipts import write_receipts
 from domain.write.run import CommandAnswer, perform, run_in_standing
 
@@ -237,6 +237,7 @@ async def _perform_joined(database: Database, command: Command, taken: list[Wait
         if stored:
             written = next((each.tenant_id for each in locks), caller.only_tenant)
             await store_answers(connection, caller, command.name, stored, written)
+        await end_write(connection, database, locks, caller.only_tenant)
         if any(taken[n].turn.cancelled() for n in chosen):
             raise SnapshotChanged  # it was told that nothing was written
         return answers

@@ -90,6 +90,11 @@ HEADERS: dict[str, JsonObject] = {
         "description": "The content codings that a body may have (RFC 9110, 12.5.3).",
         "schema": {"type": "string"},
     },
+    "Markonce-Version": {
+        "description": "The version of what was written, where the installation has replicas. A read that sends it as Markonce-Min-Version sees the"
+        " write.",
+        "schema": {"type": "string"},
+    },
     "Preference-Applied": {"description": "The preferences that were followed (RFC 7240).", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
         "description": "true where this response was stored from the first request with the key.",
@@ -199,12 +204,15 @@ def make_response(doc: str, schema: str, *headers: str) -> JsonObject:
 
 
 def make_read_responses(response: JsonObject, is_versioned: bool) -> tuple[dict[int, JsonObject], list[JsonObject]]:
-    """The responses to a GET, and the parameter If-None-Match, where the data has a version."""
+    """The responses to a GET, and the parameters that are header fields: If-None-Match where the data has a version."""
     if is_versioned:
         response["headers"] |= refer_to_headers("ETag")
         not_modified = {"$ref": "#/components/responses/Unchanged"}
-        return {200: response, HTTPStatus.NOT_MODIFIED: not_modified}, [parameters.refer("IfNoneMatch")]
-    return {200: response}, []
+        return {200: response, HTTPStatus.NOT_MODIFIED: not_modified}, [
+            parameters.refer("IfNoneMatch"),
+            parameters.refer("MinVersion"),
+        ]
+    return {200: response}, [parameters.refer("MinVersion")]
 
 
 def make_body(schema: str, *media_types: str) -> JsonObject:

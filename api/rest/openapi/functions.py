@@ -65,7 +65,7 @@ _FAILED = (
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 """Statuses of an operation that failed."""
-_RETRIED = ("Retry-After", "Idempotency-Replayed")
+_RETRIED = ("Retry-After", "Idempotency-Replayed", "Markonce-Version")
 
 
 def describe_aggregates() -> JsonObject:

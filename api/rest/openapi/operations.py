@@ -151,7 +151,7 @@ def _describe_command(command: Command) -> JsonObject:
     method, path = url_of(command)
     has_id, is_batch, is_change = "{id}" in path, command.entries is not None, command.is_single_row
     names = ["Id"] * has_id + ["IfMatch"] * is_change + ["IdempotencyKey", "DryRun"] + ["Prefer"] * is_batch
-    headers = ["Idempotency-Replayed", *["Preference-Applied"] * is_batch, *["ETag"] * (method == "PATCH")]
+    headers = ["Idempotency-Replayed", "Markonce-Version", *["Preference-Applied"] * is_batch, *["ETag"] * (method == "PATCH")]
     response = make_response(command.doc, command.output.__name__, *headers)
     status = success_status(command)
     if status == 204:

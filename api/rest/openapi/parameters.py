@@ -139,6 +139,13 @@ COMMON: dict[str, JsonObject] = {
         " the same (RFC 9110, 13.1.2).",
         "schema": {"type": "string"},
     },
+    "MinVersion": {
+        "name": "Markonce-Min-Version",
+        "in": "header",
+        "description": "What Markonce-Version said in the answers to the client's writes, several with commas: the response is at least as new, "
+        "whichever replica of the database answers.",
+        "schema": {"type": "string", "pattern": "^[0-9a-f-]{36}\\.(0|[1-9][0-9]{0,17})(, [0-9a-f-]{36}\\.(0|[1-9][0-9]{0,17}))*$"},
+    },
     "IfMatch": {
         "name": "If-Match",
         "in": "header",

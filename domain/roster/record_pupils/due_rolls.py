@@ -47,12 +47,12 @@ class DueRolls:
         self._checked: Lru[UUID, tuple[int, int]] = Lru("clients without due rolls", MAX_CHECKED, weigh=lambda key, value: 250)
         self._lock = asyncio.Lock()
 
-    async def apply(self, client_id: UUID, reach_version: int) -> None:
-        """Applies what is due. Raises Busy if a roll cannot be applied now."""
+    async def apply(self, client_id: UUID, reach_version: int) -> bool:
+        """Applies what is due. Returns whether there was anything. Raises Busy if a roll cannot be applied now."""
         moment = (int(clock.read_now().timestamp()) // CHECK_SECONDS, reach_version)
         if self._checked.get(client_id) == moment:
-            return
-        if await read_due(self._database, client_id):
+            return False
+        if is_due := bool(await read_due(self._database, client_id)):
             async with self._lock:
                 applied: set[UUID] = set()
                 # one that is refused may let earlier ones stand again
@@ -60,6 +60,7 @@ class DueRolls:
                     applied.add(due[0].id)
                     await apply_planned_roll(self._database, client_id, due[0])
         self._checked.put(client_id, moment)
+        return is_due
 
 
 _DUE = set_caller_first(f"""

@@ -37,7 +37,16 @@ def test_a_preflight_is_answered_for_an_origin_that_any_client_lists(web: Server
         answer = preflight(web, origin, "/v1/judgements", "POST")
         assert (answer.status_code, allowed(answer), answer.headers["vary"]) == (204, origin, "Origin")
         assert {"PATCH", "DELETE"} <= set(answer.headers["access-control-allow-methods"].split(", "))
-        taken = {"Authorization", "Content-Type", "Idempotency-Key", "Prefer", "If-Match", "If-None-Match", "X-Request-Id"}
+        taken = {
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "Prefer",
+            "If-Match",
+            "If-None-Match",
+            "Markonce-Min-Version",
+            "X-Request-Id",
+        }
         assert taken == set(answer.headers["access-control-allow-headers"].split(", "))
         assert "access-control-allow-credentials" not in answer.headers
     refused = preflight(web, STRANGER)
