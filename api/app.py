@@ -79,6 +79,19 @@ def collect_limits(settings: Settings) -> Limits:
     )
 
 
+async def open_database(settings: Settings) -> Database:
+    """Connects to the database of these settings. Raises DatabaseError."""
+    return await Database.open(
+        settings.database_url,
+        size=settings.pool_size,
+        read_seconds=settings.read_seconds,
+        write_seconds=settings.write_seconds,
+        ledger=Ledger(settings.ledger, *settings.secrets) if settings.ledger else None,
+        pooled=settings.pooled,
+        replica_urls=settings.replica_urls,
+    )
+
+
 @dataclass(frozen=True)
 class Extras:
     """What the demonstration's application has beside that of `serve`: routes, the innermost middleware, and its own router."""
@@ -96,15 +109,7 @@ def build_app(settings: Settings, database: Database | None = None, extras: Extr
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.database = database or await Database.open(
-            settings.database_url,
-            size=settings.pool_size,
-            read_seconds=settings.read_seconds,
-            write_seconds=settings.write_seconds,
-            ledger=Ledger(settings.ledger, *settings.secrets) if settings.ledger else None,
-            pooled=settings.pooled,
-            replica_urls=settings.replica_urls,
-        )
+        app.state.database = database or await open_database(settings)
         app.state.writes = WritesTogether(app.state.database)
         cleanup = asyncio.create_task(_clean_up_hourly(app.state))
         app.state.worker = Worker(app.state.database, COMMANDS, make_row_reader, settings.job_share)

@@ -16,6 +16,7 @@ from domain.store.urls import find_url_faults, read_url
 from domain.write.command import MAX_ENTRIES
 
 NUMBERS = {
+    "workers": ("MARKONCE_WORKERS", 1, 64),
     "pool_size": ("MARKONCE_POOL_SIZE", 1, 100),
     "rate": ("MARKONCE_RATE", 1, 100_000),
     "burst": ("MARKONCE_BURST", 1, 1_000_000),
@@ -85,6 +86,7 @@ class Settings:
     secret: bytes
     base_url: str = "http://127.0.0.1:8000"
     pool_size: int = 10
+    workers: int = 1
     introspection: bool = True
     rate: int = 100
     burst: int = 1000

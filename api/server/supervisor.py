@@ -1,10 +1,10 @@
-"""Opens the server's socket and supervises the worker process: a worker that dies is restarted, and no worker outlives
+"""Opens the server's socket and supervises the worker processes: a worker that dies is restarted, and no worker outlives
 its supervisor.
 
-The supervisor owns the socket, so connections wait while a worker is restarted. The worker is a program of its own,
-which inherits the socket and one end of a lifeline, a pair of sockets. Only the supervisor has the other end. When the
-supervisor has ended, for whatever reason, the worker reads the end of the stream and ends. Process ids would not do,
-since the system reuses them.
+The supervisor owns the socket, so connections wait while a worker is restarted; of several workers whichever is free
+accepts one. A worker is a program of its own, which inherits the socket and one end of a lifeline, a pair of sockets. Only
+the supervisor has the other end. When the supervisor has ended, for whatever reason, the worker reads the end of the
+stream and ends. Process ids would not do, since the system reuses them.
 """
 
 import errno
@@ -117,13 +117,21 @@ def supervise(
 
             watched = Watched(listener.getsockname(), read_base_url())
             serve_operations(operations, watched)
-        return _Supervisor(listener, signals, watched, has_database, program).run()
+        return _Supervisor(
+            signals, [_Worker(listener, watched, program) for _ in range(read_workers())], watched, has_database
+        ).run()
 
 
 def read_drain_seconds() -> float:
     """Returns the seconds between a planned stop and the end of the listening. The setting was checked by `serve`."""
     text = os.environ.get("MARKONCE_DRAIN_SECONDS", "")
     return float(text) if text.isascii() and text.isdigit() else DRAIN_SECONDS
+
+
+def read_workers() -> int:
+    """Returns the number of worker processes. The setting was checked by `serve`."""
+    text = os.environ.get("MARKONCE_WORKERS", "")
+    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 @dataclass
@@ -160,62 +168,22 @@ def _catch_signals() -> Iterator[_Signals]:
         os.close(writing)
 
 
-class _Supervisor:
-    def __init__(
-        self,
-        listener: socket.socket,
-        signals: _Signals,
-        watched: "Watched | None",
-        has_database: Callable[[], bool] | None,
-        program: Sequence[str] = WORKER,
-    ) -> None:
-        self._program = program
-        self._listener, self._signals, self._watched, self._has_database = listener, signals, watched, has_database
+class _Worker:
+    """One of the worker processes, which is started again where it ends. `process` is None between two."""
+
+    def __init__(self, listener: socket.socket, watched: "Watched | None", program: Sequence[str]) -> None:
+        self._listener, self._watched, self._program = listener, watched, program
         self._board: int | None = None
-        self._lifeline, self._workers_end = socket.socketpair()
-        self._serves_since: float | None = None
+        self.lifeline, self._workers_end = socket.socketpair()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.serves_since: float | None = None
+        self.starts_at = 0.0
+        """Not before this moment is it started, by time.monotonic."""
+        self._failed_starts = self._failures = 0
 
-    def run(self) -> int:
-        """Starts workers until a signal stops the server, too many fail or the embedded database ends. Returns the exit status."""
-        failed_starts = failures = 0
-        while not self._signals.stops:
-            worker = self._start()
-            while worker.poll() is None and not self._signals.stops:
-                self._wait(None if self._has_database is None else LOOK_SECONDS)
-                if self._has_database is not None and not self._has_database() and not self._signals.stops:
-                    return self._end_without_database(worker)
-            if self._signals.stops:
-                self._stop(worker)
-                self._end_board()
-                break
-            self._end_board()
-            settled = self._serves_since is not None and time.monotonic() - self._serves_since > SETTLED_SECONDS
-            failed_starts = 0 if self._serves_since is not None else failed_starts + 1
-            failures = 0 if settled else failures + 1
-            ending = (
-                f"was ended by signal {-worker.returncode}" if worker.returncode < 0 else f"ended with status {worker.returncode}"
-            )
-            facts = {"worker": worker.pid, "failures": failures}
-            if failed_starts >= MAX_FAILED_STARTS or failures >= MAX_FAILURES:
-                text = f"The worker {ending}, the last of {failures} that failed one after another: the server stops."
-                write_line("error", text, **facts)
-                return 1
-            write_line("error", f"The worker {ending}. It is started again.", **facts)
-            if self._watched is not None:
-                self._watched.failures += 1
-            self._wait(PAUSE_SECONDS if failures else 0)
-        write_line("info", "server stopped")
-        return 0
-
-    def _end_without_database(self, worker: "subprocess.Popen[bytes]") -> int:
-        write_line("error", "The embedded database has ended: the server stops. The next start recovers the database.")
-        worker.kill()
-        worker.wait()
-        self._end_board()
-        return 1
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        self._serves_since = None
+    def start(self) -> None:
+        """Starts the process."""
+        self.serves_since = None
         inherited = [self._listener.fileno(), self._workers_end.fileno()]
         if self._watched is not None:
             self._board = create_memory()
@@ -225,28 +193,99 @@ class _Supervisor:
         command = [sys.executable, "-m", *self._program, *map(str, inherited)]
         # The worker has its own process group, since Ctrl-C is for the supervisor, which then stops the worker. It has no
         # session of its own, which Linux would schedule separately.
-        return subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL, process_group=0)
+        self.process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL, process_group=0)
 
-    def _wait(self, seconds: float | None = None) -> None:
-        """Waits for a signal, such as SIGCHLD, or for the worker's message that it serves."""
-        readable = select.select([self._signals.descriptor, self._lifeline.fileno()], [], [], seconds)[0]
-        if self._signals.descriptor in readable:
-            os.read(self._signals.descriptor, 512)
-        if self._lifeline.fileno() in readable:
-            self._lifeline.recv(1)
-            self._serves_since = time.monotonic()
-            if self._watched is not None:
-                self._watched.is_serving = True
+    def note_serving(self) -> None:
+        """Reads the worker's message that it serves."""
+        self.lifeline.recv(1)
+        self.serves_since = time.monotonic()
 
-    def _end_board(self) -> None:
+    def note_end(self) -> bool:
+        """Notes that the process has ended, which nobody had planned. Returns whether it may be started again."""
+        assert self.process is not None
+        worker, self.process = self.process, None
+        self.end_board()
+        settled = self.serves_since is not None and time.monotonic() - self.serves_since > SETTLED_SECONDS
+        self._failed_starts = 0 if self.serves_since is not None else self._failed_starts + 1
+        self._failures = 0 if settled else self._failures + 1
+        self.serves_since = None
+        ending = f"was ended by signal {-worker.returncode}" if worker.returncode < 0 else f"ended with status {worker.returncode}"
+        facts = {"worker": worker.pid, "failures": self._failures}
+        if self._failed_starts >= MAX_FAILED_STARTS or self._failures >= MAX_FAILURES:
+            text = f"The worker {ending}, the last of {self._failures} that failed one after another: the server stops."
+            write_line("error", text, **facts)
+            return False
+        write_line("error", f"The worker {ending}. It is started again.", **facts)
+        if self._watched is not None:
+            self._watched.failures += 1
+        self.starts_at = time.monotonic() + (PAUSE_SECONDS if self._failures else 0)
+        return True
+
+    def end_board(self) -> None:
         """Keeps what the worker, which has ended, has counted."""
         if self._watched is not None and self._board is not None:
-            self._watched.is_serving = False
             self._watched.totals.retire(self._board)
             self._board = None
 
-    def _stop(self, worker: "subprocess.Popen[bytes]") -> None:
-        """Stops the worker. It may end its requests, until STOP_SECONDS have passed or a second signal arrives.
+
+class _Supervisor:
+    def __init__(
+        self,
+        signals: _Signals,
+        workers: Sequence[_Worker],
+        watched: "Watched | None",
+        has_database: Callable[[], bool] | None,
+    ) -> None:
+        self._signals, self._workers, self._watched, self._has_database = signals, workers, watched, has_database
+
+    def run(self) -> int:
+        """Starts workers until a signal stops the server, too many fail or the embedded database ends. Returns the exit status."""
+        while not self._signals.stops:
+            for worker in self._workers:
+                if worker.process is None and worker.starts_at <= time.monotonic():
+                    worker.start()
+            waits = [max(each.starts_at - time.monotonic(), 0.0) for each in self._workers if each.process is None]
+            waits += [] if self._has_database is None else [LOOK_SECONDS]
+            self._wait(min(waits, default=None))
+            if self._signals.stops:
+                break
+            if self._has_database is not None and not self._has_database():
+                write_line("error", "The embedded database has ended: the server stops. The next start recovers the database.")
+                return self._kill()
+            ended = [worker for worker in self._workers if worker.process is not None and worker.process.poll() is not None]
+            may_start = [worker.note_end() for worker in ended]
+            if not all(may_start):
+                return self._kill()
+            self._note_serving()
+        self._stop()
+        write_line("info", "server stopped")
+        return 0
+
+    def _kill(self) -> int:
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.kill()
+                worker.process.wait()
+            worker.end_board()
+        return 1
+
+    def _wait(self, seconds: float | None = None) -> None:
+        """Waits for a signal, such as SIGCHLD, or for a worker's message that it serves."""
+        lifelines = {worker.lifeline.fileno(): worker for worker in self._workers}
+        readable = select.select([self._signals.descriptor, *lifelines], [], [], seconds)[0]
+        for descriptor in readable:
+            if descriptor == self._signals.descriptor:
+                os.read(descriptor, 512)
+            else:
+                lifelines[descriptor].note_serving()
+        self._note_serving()
+
+    def _note_serving(self) -> None:
+        if self._watched is not None:
+            self._watched.is_serving = any(worker.serves_since is not None for worker in self._workers)
+
+    def _stop(self) -> None:
+        """Stops the workers. They may end their requests, until STOP_SECONDS have passed or a second signal arrives.
 
         A planned stop first lets the proxies in front know: for DRAIN_SECONDS requests are answered as before. Ctrl-C is
         somebody's who waits.
@@ -254,14 +293,26 @@ class _Supervisor:
         write_line("info", "server stopping", signal=signal.Signals(self._signals.last).name)
         if self._watched is not None:
             self._watched.is_draining = True
-        if self._serves_since is not None and self._signals.last != signal.SIGINT and (seconds := read_drain_seconds()):
-            worker.send_signal(signal.SIGUSR1)
+        running = [worker.process for worker in self._workers if worker.process is not None]
+        is_serving = any(worker.serves_since is not None for worker in self._workers)
+        if is_serving and self._signals.last != signal.SIGINT and (seconds := read_drain_seconds()):
+            for worker in self._workers:
+                if worker.process is not None and worker.serves_since is not None:
+                    worker.process.send_signal(signal.SIGUSR1)
             until, stops = time.monotonic() + seconds, self._signals.stops
-            while worker.poll() is None and self._signals.stops == stops and (left := until - time.monotonic()) > 0:
+            while (
+                any(each.poll() is None for each in running)
+                and self._signals.stops == stops
+                and (left := until - time.monotonic()) > 0
+            ):
                 self._wait(left)
-        worker.terminate()
+        for each in running:
+            each.terminate()
         deadline, stops = time.monotonic() + STOP_SECONDS, self._signals.stops
-        while worker.poll() is None:
+        while any(each.poll() is None for each in running):
             if time.monotonic() > deadline or self._signals.stops > stops:
-                worker.kill()
+                for each in running:
+                    each.kill()
             self._wait(max(0.0, deadline - time.monotonic()) or 0.1)
+        for worker in self._workers:
+            worker.end_board()

@@ -1,7 +1,7 @@
 """Adds up the figures of the workers, and writes them with those of the supervisor in the format of Prometheus.
 
 A counter is what the present worker has counted and what those before it had. So it goes on when a worker is started
-again. A gauge is the present worker's alone.
+again. A gauge is of the workers that run: their sum, unless each says the same of the database or is to be seen alone.
 """
 
 import os
@@ -48,10 +48,31 @@ class Totals:
         return totals
 
 
+LARGEST = {
+    *(
+        "markonce_jobs",
+        "markonce_backlog_items",
+        "markonce_backlog_age_seconds",
+        "markonce_staged_bytes",
+        "markonce_register_age_seconds",
+    ),
+    *("markonce_cleanup_age_seconds", "markonce_loop_delay_seconds"),
+}
+SMALLEST = {"markonce_worker_sampled_seconds", "markonce_quota_left_ratio"}
+"""Gauges of which the largest, or the smallest, of all workers counts."""
+
+
 def _add(totals: dict[Key, list[float]], series: Series) -> None:
     key = series.name, series.labels
     present = totals.get(key)
-    totals[key] = [*series.numbers] if present is None else [a + b for a, b in zip(present, series.numbers, strict=True)]
+    if present is None:
+        totals[key] = [*series.numbers]
+    elif series.name in LARGEST:
+        totals[key] = [*map(max, present, series.numbers)]
+    elif series.name in SMALLEST:
+        totals[key] = [*map(min, present, series.numbers)]
+    else:
+        totals[key] = [a + b for a, b in zip(present, series.numbers, strict=True)]
 
 
 def write_figures(totals: Mapping[Key, list[float]], accept: str) -> tuple[bytes, str]:

@@ -116,8 +116,9 @@ async def test_own_writes(two_trusts: TwoTrusts, http: httpx2.AsyncClient, stand
         again = await http.get(SCHEMES, headers=headers | {"Markonce-Min-Version": version, "If-None-Match": fresh.headers["ETag"]})
         stale = await http.get(SCHEMES, headers=headers | {"If-None-Match": fresh.headers["ETag"]})
         assert (again.status_code, stale.status_code) == (304, 200)
-        graphql = {"query": "mutation($input: CreateSchemeInput!) { createScheme(input: $input) { id } }", "variables": {
-            "input": {"tenant": {"trust": {"groupUid": 4001}}, "code": "by-graphql", "name": "By", "template": "effort"}}}  # fmt: skip
+        graphql = {
+            "query": 'mutation { createScheme(input: {tenant: {trust: {groupUid: 4001}}, code: "by-graphql", name: "By", template: "effort"}) { id } }'
+        }
         mutated = await http.post("/graphql", json=graphql, headers=headers)
         assert "by-graphql" in await read_codes(http, headers, mutated.headers["Markonce-Version"])
     finally:
@@ -154,7 +155,7 @@ async def test_revoked_grant(two_trusts: TwoTrusts, http: httpx2.AsyncClient, st
     try:
         client = two_trusts.clients["guest"].caller.client_id
         await two_trusts.as_superuser(
-            f"UPDATE grants SET ends_at = now() WHERE client_id = '{client}' AND 'targets:read' = ANY (scopes) AND NOT 'pupils:write' = ANY (scopes)"
+            f"UPDATE grants SET revoked_at = now() WHERE client_id = '{client}' AND 'targets:read' = ANY (scopes) AND NOT 'pupils:write' = ANY (scopes)"
         )
         begun = time.monotonic()
         while (left := len((await http.get(path, headers=headers)).json()["data"])) == before:
@@ -243,7 +244,7 @@ async def test_standby_that_goes(
     is_left_out = replicas.choose() is None
     standby.start() if fault == "killed" else standby.signal(signal.SIGCONT)
     until = time.monotonic() + 30
-    while replicas.choose() is None and time.monotonic() < until:
+    while replicas.choose() is None and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     ended.set()
     assert is_left_out

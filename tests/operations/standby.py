@@ -88,8 +88,8 @@ class Standby:
 
 
 @contextmanager
-def run_standby(cluster: embedded.Cluster, **settings: str) -> Iterator[Standby]:
-    """A standby, until the block ends."""
+def run_standby(cluster: embedded.Cluster, source: "Standby | None" = None, **settings: str) -> Iterator[Standby]:
+    """A standby of the cluster, or of the `source` that was one and was promoted, until the block ends."""
     programs = cluster._programs
     with tempfile.TemporaryDirectory(prefix="markonce-standby-", dir=choose_folder(), ignore_cleanup_errors=True) as temporary:
         folder, port = Path(temporary), free_port()
@@ -98,11 +98,11 @@ def run_standby(cluster: embedded.Cluster, **settings: str) -> Iterator[Standby]
         data.mkdir(mode=0o700)
         if programs.user:
             os.chown(data, *programs.user)
-        source = cluster.url("postgres", embedded.SUPERUSER)
+        url = (source or cluster).url("postgres", embedded.SUPERUSER)
         programs.run(
             "pg_basebackup",
             f"--pgdata={data}",
-            f"--dbname={source}",
+            f"--dbname={url}",
             "--write-recovery-conf",
             "--checkpoint=fast",
             "--wal-method=stream",
