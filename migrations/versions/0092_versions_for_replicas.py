@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0091", "0090", None, None
+revision, down_revision, branch_labels, depends_on = "0092", "0091", None, None
 
 AS_OWNER = "SECURITY DEFINER SET search_path = public, pg_temp AS"
 CAUGHT_UP = f"""
