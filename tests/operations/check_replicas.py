@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx2
@@ -15,10 +16,14 @@ import pytest_asyncio
 
 from api.app import build_app
 from api.settings import Settings
+from domain.clients.clients import revoke_client
+from domain.clients.grants import list_grants, revoke_grant
+from domain.declare.scopes import Scope
 from domain.store.database import Database, DatabaseUse, database_use
 from domain.store.replicas import ReadTerms, ReplicaCounts, Replicas
 from tests.fixtures.interfaces import open_interfaces
 from tests.fixtures.registration import authorise
+from tests.fixtures.server import run_as_operator
 from tests.fixtures.settings import SECRET, WIDE
 from tests.fixtures.two_trusts import TwoTrusts
 from tests.operations.standby import Standby, run_standby
@@ -146,6 +151,16 @@ async def test_races(two_trusts: TwoTrusts, http: httpx2.AsyncClient, replicas: 
     print(replicas.counts)
 
 
+def end_grant_in_south(two_trusts: TwoTrusts, client_id: UUID) -> None:
+    """As the operator's command does."""
+
+    async def end(operator: Any) -> None:
+        (grant,) = [grant for grant in await list_grants(operator, client_id) if Scope.PUPILS_WRITE not in grant.scopes]
+        await revoke_grant(operator, grant.id)
+
+    run_as_operator(two_trusts.databases, end)
+
+
 async def test_revoked_grant(two_trusts: TwoTrusts, http: httpx2.AsyncClient, standby: Standby, replicas: Replicas) -> None:
     """While the standby knows nothing of it."""
     headers = await authorise(http, two_trusts.clients["guest"].credentials)
@@ -154,9 +169,7 @@ async def test_revoked_grant(two_trusts: TwoTrusts, http: httpx2.AsyncClient, st
     await standby.pause()
     try:
         client = two_trusts.clients["guest"].caller.client_id
-        await two_trusts.as_superuser(
-            f"UPDATE grants SET revoked_at = now() WHERE client_id = '{client}' AND 'targets:read' = ANY (scopes) AND NOT 'pupils:write' = ANY (scopes)"
-        )
+        end_grant_in_south(two_trusts, client)
         begun = time.monotonic()
         while (left := len((await http.get(path, headers=headers)).json()["data"])) == before:
             assert time.monotonic() - begun < 6, "the grant goes on"
@@ -164,7 +177,7 @@ async def test_revoked_grant(two_trusts: TwoTrusts, http: httpx2.AsyncClient, st
         print(f"{before} pupils, {left} after {time.monotonic() - begun:.1f} s")
         assert left < before
         assert time.monotonic() - begun <= 5.5
-        await two_trusts.as_superuser(f"UPDATE clients SET revoked_at = now() WHERE id = '{client}'")
+        run_as_operator(two_trusts.databases, lambda operator: revoke_client(operator, client))
         begun = time.monotonic()
         while (await http.get(path, headers=headers)).status_code != 401:
             assert time.monotonic() - begun < 5.5, "the client goes on"

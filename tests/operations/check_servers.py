@@ -14,6 +14,7 @@ from domain.store.pooler import store_role_settings
 from tests.fixtures.registration import authorise
 from tests.fixtures.settings import NO_AUTHORITIES
 from tests.fixtures.two_trusts import TwoTrusts
+from tests.operations.check_replicas import end_grant_in_south
 from tests.operations.pooling import build_pgbouncer, run_pgbouncer
 from tests.operations.servers import WORKERS, Installation, run_servers
 from tests.operations.standby import Standby, run_standby
@@ -26,7 +27,7 @@ async def installation(two_trusts: TwoTrusts) -> AsyncIterator[Installation]:
     databases = two_trusts.databases
     with run_pgbouncer(build_pgbouncer(), databases.cluster, size=8) as pooler, run_standby(databases.cluster) as standby:
         url = pooler.url(databases.app_url)
-        await store_role_settings(url, "DATABASE_URL", 10)
+        await store_role_settings(databases.app_url, "DATABASE_URL", 10)  # before the pooler has a connection
         replica = standby.url(databases.name, "markonce_app")
         settings = {"DATABASE_URL": url, "DATABASE_REPLICA_URL": replica, "MARKONCE_POOLER": "transaction"}
         with run_servers(databases, settings) as running:
@@ -130,9 +131,7 @@ async def test_revoked_grant(two_trusts: TwoTrusts, installation: Installation) 
     try:
         before = {len((await each.get(path, headers=headers)).json()["data"]) for each in connections}
         assert len(before) == 1
-        await two_trusts.as_superuser(
-            f"UPDATE grants SET revoked_at = now() WHERE client_id = '{client.caller.client_id}' AND NOT 'pupils:write' = ANY (scopes)"
-        )
+        end_grant_in_south(two_trusts, client.caller.client_id)
         begun = time.monotonic()
         after = before
         while after & before:
