@@ -3,7 +3,7 @@
 import copy
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from domain.store.database import Database
 from tests.attack.editions import find_few, judge_changes
 from tests.attack.generated_trusts import CODE, GeneratedTrust, Mark, count_cells, generate_trust, load_trust, record_marks
 from tests.attack.readings import Reader, Reading, list_questions, make_reading
-from tests.attack.verdicts import SMALL, Verdicts, judge
+from tests.attack.verdicts import SMALL, Shown, Verdicts, judge
 from tests.fixtures.databases import Databases, Statements, open_counted
 from tests.fixtures.registration import authorise, register_client
 from tests.fixtures.settings import SECRET, WIDE
@@ -334,3 +334,19 @@ def change_one_and_many(trust: GeneratedTrust) -> tuple[GeneratedTrust, Generate
         is_high = pupil.marks["maths"].level > 1
         pupil.marks = {subject: Mark("90", 1) if is_high else Mark("113", 3) for subject in pupil.marks}
     return trust, later
+
+
+def test_a_school_that_is_new_joins_the_rows_of_the_trust() -> None:
+    """It is protected apart, as if its own sums were published; what that tells of the others is what the first edition told of them."""
+    full = generate_trust(22, 4, ("5", "6"), 50)
+    before = GeneratedTrust([pupil for pupil in full.pupils if pupil.school < 3], full.urns)
+    frozen, again = freeze_trust(replace(before, urns=full.urns[:3])), freeze_trust(full)
+    decided = decide(frozen)
+    first = list(list_fresh(frozen, decided))
+    second = list(list_fresh(again, decide(again, [EarlierEdition(frozen, decided.parts)])))
+    pools = [{len(each.pooled or ()) for each in readings if each[:3] == (None, None, None)} for readings in (first, second)]
+    assert pools == [{3}, {4}]
+    found = judge(full, second)
+    assert (found.exact_sizes, found.narrow_sizes) == ([], [])
+    shown = Shown(first)
+    assert all(shown.implies(question) for question in found.exact_counts)
