@@ -1,6 +1,7 @@
 """`make operations`: follows docs/operating.md line by line on an empty folder, with PostgreSQL 15 and the embedded one, and then restores a backup.
 
-It fails where this machine lacks a part. ARGS="dba" follows one way: dba, init or embedded.
+Then it upgrades the release before under load, builds and serves what the Containerfile says, and restores to a moment. It fails where this machine
+lacks a part. ARGS="dba" follows one way or drill: dba, init, embedded, upgrade, migrations, deploying, recovery, shards.
 """
 
 import re
@@ -8,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx2
 
 from tests.fixtures.server import wait_until_ready
 from tests.fixtures.settings import ROOT
+from tests.operations import deploying, recovery, shards, upgrade
 from tests.operations.debian import Server, find_missing, run_debian
 from tests.operations.following import Followed, follow
 from tests.operations.page import WAYS
@@ -27,13 +30,27 @@ SELECT count(*) > 0 AND bool_and(s.ssl) FROM pg_stat_activity a JOIN pg_stat_ssl
 """Whether the roles are connected, all by TLS."""
 
 
+DRILLS: Mapping[str, Callable[[Path], None]] = {
+    "upgrade": upgrade.check_upgrade,
+    "migrations": upgrade.check_broken_migrations,
+    "deploying": deploying.check_deploying,
+    "recovery": recovery.check_recovery,
+    "shards": shards.check_shards,
+}
+"""What is run beside the ways of the page, each in a folder."""
+
+
 def main() -> None:
-    missing = find_missing()
+    missing = find_missing() + deploying.find_missing_programs()
     if missing:
         sys.exit(f"This machine lacks {', '.join(missing)}.")
-    for way in sys.argv[1:] or list(WAYS):
+    for way in sys.argv[1:] or [*WAYS, *DRILLS]:
         with tempfile.TemporaryDirectory(prefix=f"markonce-{way}-", ignore_cleanup_errors=True) as temporary:
             folder = Path(temporary)
+            if way in DRILLS:
+                print(f"{way}:", flush=True)
+                DRILLS[way](folder)
+                continue
             project = folder / "markonce"
             _copy_project(project)
             print(f"{way}: {' > '.join(WAYS[way])}", flush=True)
@@ -50,7 +67,7 @@ def main() -> None:
                 print(f"{way}: followed to a vendor's night and a portal's answer, by TLS", flush=True)
                 _restore(server, followed)
                 print(f"{way}: restored; nobody is back", flush=True)
-    print("All ways of docs/operating.md lead to the end.")
+    print("All ways of docs/operating.md and all drills lead to the end.")
 
 
 def _copy_project(project: Path) -> None:
