@@ -81,14 +81,21 @@ def run_servers(databases: Databases, settings: Mapping[str, str], number: int =
 def _write_configuration(front: int, servers: Sequence[Running]) -> str:
     """What docs/scaling.md says of a proxy: each server is asked whether it is ready, and a request that reached none goes to the other."""
     lines = [
-        f"    server s{n} {server.url.removeprefix('http://')} check inter 500ms fall 1 rise 1" for n, server in enumerate(servers)
+        f"    server s{n} {server.url.removeprefix('http://')} check inter 1s fall 3 rise 1" for n, server in enumerate(servers)
     ]
     return "\n".join(
         [
             *("defaults", "    mode http", "    timeout connect 2s", "    timeout client 60s", "    timeout server 60s"),
             *("    retries 2", "    option redispatch", "    retry-on conn-failure"),
             *("frontend front", f"    bind 127.0.0.1:{front}", "    default_backend servers"),
-            *("backend servers", "    balance roundrobin", "    option httpchk GET /health/ready", *lines, ""),
+            *(
+                "backend servers",
+                "    balance roundrobin",
+                "    option httpchk GET /health/ready",
+                "    timeout check 4s",
+                *lines,
+                "",
+            ),
         ]
     )
 
