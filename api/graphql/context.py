@@ -10,6 +10,8 @@ from api.http.answer import Answer
 from domain import COMMANDS
 from domain.access.caller import Caller
 from domain.aggregates.aggregates import add_unknown_names, read_aggregates
+from domain.aggregates.explanation_query import read_explanation_query
+from domain.aggregates.explanations import read_explanation
 from domain.aggregates.query import read_query
 from domain.aggregates.readiness import read_readiness
 from domain.aggregates.transition_query import read_transition_query
@@ -157,6 +159,14 @@ async def _read_transitions(context: OperationContext, arguments: Mapping[str, A
     return msgspec.to_builtins(page)
 
 
+async def _read_explanation(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
+    context.caller.require_scope(Scope.AGGREGATES_INTERNAL, "explain")
+    query = read_explanation_query(_list_pairs(arguments))
+    explanation = await read_explanation(context.database, context.caller, context.cursors, query)
+    context.note_groups(explanation.groups_read)
+    return msgspec.to_builtins(explanation)
+
+
 async def _read_me(context: OperationContext, arguments: Mapping[str, Any]) -> Any:
     return msgspec.to_builtins(await read_me(context.database, context.caller, context.limits))
 
@@ -189,5 +199,6 @@ FUNCTIONS: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Awaitabl
     "readiness": _read_readiness,
     "receipt": _read_receipt,
     "transitions": _read_transitions,
+    "aggregateExplanation": _read_explanation,
 }
 """Root fields that a function of the domain resolves, from the context and the arguments to a plain value."""

@@ -37,7 +37,7 @@ from api.graphql.types import (
     make_type,
 )
 from domain import COMMANDS, RESOURCES
-from domain.aggregates import transition_query
+from domain.aggregates import explanation_query, transition_query
 from domain.aggregates.aggregate_rows import (
     AggregateBasis,
     AggregateEdition,
@@ -47,6 +47,7 @@ from domain.aggregates.aggregate_rows import (
     UnpublishedWindow,
 )
 from domain.aggregates.dimensions import DIMENSIONS, FILTERS
+from domain.aggregates.explanation_rows import AggregateExplanation
 from domain.aggregates.query import AS_OF, CHANGE_FROM, CROSSWALKS_ON, FILTER, GAP, GROUP_BY, INCLUDED, POOL, VIEWS, WINDOWS
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
@@ -196,6 +197,22 @@ def _make_transitions() -> FunctionField:
     return make_field(FunctionField, "transitions", make_output_type(TransitionPage), description, arguments)
 
 
+def _make_explanation() -> FunctionField:
+    picks = [make_argument(name, "String | None", f"Only pupils whose {name} is this.") for name in explanation_query.VALUES]
+    arguments = [
+        make_argument("window", "String", "The window by code or id."),
+        make_argument("subject", "String", "The subject by code."),
+        make_argument("trust", "ID | None", "A trust by id or GIAS group UID: its members on the window's census date."),
+        make_argument("school", "list[ID] | None", "Schools by id, URN or LAESTAB."),
+        *picks,
+        make_argument("crosswalksOn", "Date | None", CROSSWALKS_ON),
+        make_argument("first", "Int | None", default=100),
+        make_argument("after", "String | None"),
+    ]
+    description = "Which schools, schemes, crosswalks and pupils one figure came from. Needs aggregates:internal."
+    return make_field(FunctionField, "aggregateExplanation", make_output_type(AggregateExplanation), description, arguments)
+
+
 def _make_query() -> type:
     by_id = [make_argument("id", "ID")]
     query: dict[str, StrawberryField] = {
@@ -216,6 +233,7 @@ def _make_query() -> type:
     preview_type = f"{make_output_type(PublicationPreview)} | None"
     query["publicationPreview"] = make_field(FunctionField, "publicationPreview", preview_type, description, window)
     query["transitions"] = _make_transitions()
+    query["aggregateExplanation"] = _make_explanation()
     description = "What became of a request whose answer was lost; null where no request with the key ended well within 7 days."
     key = [make_argument("key", "String", "The idempotencyKey of the request.")]
     query["receipt"] = make_field(FunctionField, "receipt", f"list[{make_output_type(KeptAnswer)}] | None", description, key)

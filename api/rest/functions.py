@@ -21,6 +21,8 @@ from api.rest.query_string import check_parameters
 from domain import COMMANDS
 from domain.access.caller import Caller
 from domain.aggregates import aggregates
+from domain.aggregates.explanation_query import read_explanation_query
+from domain.aggregates.explanations import read_explanation
 from domain.aggregates.query import read_query
 from domain.aggregates.readiness import read_readiness
 from domain.aggregates.transition_query import read_transition_query
@@ -144,6 +146,21 @@ async def get_transitions(request: Request) -> Response:
         response.headers["Cache-Control"] = "no-store"
     if page.page.has_more and page.page.end_cursor:
         response.headers["Link"] = make_next_link(request, page.page.end_cursor)
+    return response
+
+
+async def get_explanation(request: Request) -> Response:
+    """GET /v1/aggregates/explain: which schools, schemes, crosswalks and pupils one figure came from."""
+    state, caller = request.app.state, await authenticate(request)
+    caller.require_scope(Scope.AGGREGATES_INTERNAL, "explain")
+    get_context(request.scope).charge(values=FUNCTION_VALUES["aggregateExplanation"])
+    query = read_explanation_query(request.query_params.multi_items())
+    explanation = await read_explanation(state.database, caller, state.cursors, query)
+    response = _make_private_response(explanation)
+    if explanation.groups_read is not None:
+        count_read(request, caller, explanation.groups_read)
+    if explanation.page.has_more and explanation.page.end_cursor:
+        response.headers["Link"] = make_next_link(request, explanation.page.end_cursor)
     return response
 
 

@@ -18,6 +18,7 @@ from api.rest.calendars import get_calendar, get_linked_calendar
 from api.rest.collection_summaries import get_collection_summary
 from api.rest.functions import (
     get_aggregates,
+    get_explanation,
     get_me,
     get_publication_preview,
     get_readiness,
@@ -74,6 +75,7 @@ class Function(Enum):
     READINESS = auto()
     PUBLICATION_PREVIEW = auto()
     TRANSITIONS = auto()
+    AGGREGATE_EXPLANATION = auto()
     TRUST_CALENDAR = auto()
     SCHOOL_CALENDAR = auto()
     LINKED_CALENDAR = auto()
@@ -114,6 +116,7 @@ def _make_endpoints() -> Iterator[RestEndpoint]:
             yield RestEndpoint("POST", f"{url}/lookup", ReadLookup(resource), lookup_handler(resource))
     yield RestEndpoint("GET", "/v1/aggregates", Function.AGGREGATES, get_aggregates)
     yield RestEndpoint("GET", "/v1/aggregates/transitions", Function.TRANSITIONS, get_transitions)
+    yield RestEndpoint("GET", "/v1/aggregates/explain", Function.AGGREGATE_EXPLANATION, get_explanation)
     yield RestEndpoint("GET", "/v1/trusts/{id}/readiness", Function.READINESS, get_readiness)
     preview = "/v1/windows/{id}/publication-preview"
     yield RestEndpoint("GET", preview, Function.PUBLICATION_PREVIEW, get_publication_preview)

@@ -33,6 +33,7 @@ MAX_COST = 200_000
 """How many values a response may hold if every page in it were full."""
 FUNCTION_VALUES = {
     "aggregates": 20_000,
+    "aggregateExplanation": 40_000,
     "job": 2_000,
     "me": 2_000,
     "publicationPreview": 20_000,

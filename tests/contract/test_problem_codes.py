@@ -46,7 +46,8 @@ NO_CODES = {
     # HTTP: field names, content codings, directives
     *("access-control-allow-origin", "access-control-request-method", "content-length", "content-type"),
     *("idempotency-key", "if-match", "if-none-match", "respond-async", "no-cache", "no-referrer", "no-store", "x-gzip"),
-    # attributes of SVG
+    # outcomes of pupils, and attributes of SVG
+    *("below-expected", "no-value", "not-eligible"),
     *("aria-labelledby", "text-anchor"),
     # character sets, packages, words of JSON Schema and members of a problem
     *(

@@ -21,7 +21,8 @@ from api.rest.openapi.components import (
     refer_to_problems,
 )
 from api.rest.openapi.schemas import JsonObject, make_count, refer
-from domain.aggregates import aggregate_rows, dimensions, query, transition_query
+from domain.aggregates import aggregate_rows, dimensions, explanation_query, query, transition_query
+from domain.aggregates.explanation_rows import AggregateExplanation
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
 from domain.clients.me import Me
@@ -138,6 +139,30 @@ def describe_publication_preview() -> JsonObject:
     return make_operation(
         "getPublicationPreview", summary, [Scope.AGGREGATES_INTERNAL], {200: response}, statuses, options, doc=doc
     )
+
+
+def describe_explanation() -> JsonObject:
+    """GET /v1/aggregates/explain."""
+    text, make_query = {"type": "string"}, parameters.make_query
+    schools = {"type": "array", "items": text, "maxItems": query.MAX_SCHOOLS}
+    picks = [
+        make_query(name, f"Only pupils whose {name} is this.", {"enum": list(values)})
+        for name, values in explanation_query.VALUES.items()
+    ]
+    options = [
+        make_query("window", "The window's code or id.", text) | {"required": True},
+        make_query("subject", "The subject's code.", text) | {"required": True},
+        make_query("trust", "A trust's id or GIAS group UID: its members on the window's census date.", text),
+        make_query("school", "A school's id, URN or LAESTAB; repeat for several.", schools),
+        *picks,
+        make_query("crosswalksOn", query.CROSSWALKS_ON, {"type": "string", "format": "date"}),
+        make_query("first", "How many pupils.", make_count(explanation_query.MAX_PUPILS, default=explanation_query.DEFAULT_PUPILS)),
+        make_query("after", "The endCursor of the page before.", text),
+    ]
+    doc = inspect.cleandoc(AggregateExplanation.__doc__ or "")
+    response = make_response("The figure, and what it came from.", "AggregateExplanation", "Link")
+    summary, statuses = "Where one figure comes from", (*READING, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return make_operation("explainAggregate", summary, [Scope.AGGREGATES_INTERNAL], {200: response}, statuses, options, doc=doc)
 
 
 def describe_transitions() -> JsonObject:

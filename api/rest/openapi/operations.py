@@ -16,6 +16,7 @@ from api.rest.openapi.components import (
 )
 from api.rest.openapi.functions import (
     describe_aggregates,
+    describe_explanation,
     describe_graphql,
     describe_import,
     describe_job,
@@ -45,6 +46,7 @@ _FUNCTIONS = {
     Function.READINESS: describe_readiness,
     Function.PUBLICATION_PREVIEW: describe_publication_preview,
     Function.TRANSITIONS: describe_transitions,
+    Function.AGGREGATE_EXPLANATION: describe_explanation,
     Function.IDEMPOTENCY_KEY: describe_stored_answers,
     Function.RECEIPT_OF_KEY: describe_receipt,
     Function.ME: describe_me,

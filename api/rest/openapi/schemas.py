@@ -16,6 +16,7 @@ from api.rest.openapi.problem_codes import CODE, TYPE_PATTERN, list_problem_sche
 from api.rest.openapi.streams import list_stream_schemas
 from domain import COMMANDS, RESOURCES
 from domain.aggregates.aggregate_rows import AggregatePage
+from domain.aggregates.explanation_rows import AggregateExplanation
 from domain.aggregates.query import MAX_ROWS
 from domain.aggregates.readiness import TrustReadiness
 from domain.aggregates.transition_rows import TransitionPage
@@ -176,22 +177,14 @@ HTTP_SCHEMAS: dict[str, JsonObject] = {
 }
 
 
+_TABLES = (AggregateExplanation, AggregatePage, PublicationPreview, TransitionPage, TrustReadiness)
+_ANSWERS = (*_TABLES, Calendar, ImportReport, Issue, Job, KeptAnswers, Me)
+
+
 def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     """Every schema by name: of the structs and all they hold, of the resources, their pages and lookups, and of HTTP."""
     _, schemas = msgspec.json.schema_components(
-        {
-            *structs,
-            AggregatePage,
-            Calendar,
-            ImportReport,
-            Issue,
-            Job,
-            KeptAnswers,
-            Me,
-            PublicationPreview,
-            TransitionPage,
-            TrustReadiness,
-        },
+        {*structs, *_ANSWERS},
         ref_template="#/components/schemas/{name}",
         schema_hook=describe_custom,
     )
@@ -202,7 +195,7 @@ def make_schemas(structs: set[type[msgspec.Struct]]) -> dict[str, JsonObject]:
     for command in COMMANDS.values():
         for name in command.row_types if command.input in structs else ():
             schemas[command.input.__name__]["properties"][name]["maxItems"] = MAX_ENTRIES
-    for page in ("AggregatePage", "TransitionPage"):
+    for page in ("AggregateExplanation", "AggregatePage", "TransitionPage"):
         schemas[page]["properties"]["data"]["maxItems"] = MAX_ROWS
     for name in ("current", "reference", "line"):  # the members that are left out where there is none
         schemas["Issue"]["required"].remove(name)

@@ -182,7 +182,9 @@ def test_every_operation_needs_the_scope_of_what_it_shows_or_does() -> None:
         needed |= {name: {resource.scope} for name in names}
         linked = {name: RESOURCES[link.target] for name, link in resource.links.items() if link.many}
         needed |= {f"list{name}of{resource.name}".lower(): {target.scope} for name, target in linked.items()}
-    needed["getreadiness"] = needed["getpublicationpreview"] = needed["listtransitions"] = {Scope.AGGREGATES_INTERNAL}
+    needed["getreadiness"] = needed["getpublicationpreview"] = needed["listtransitions"] = needed["explainaggregate"] = {
+        Scope.AGGREGATES_INTERNAL
+    }
     needed["gettrustcalendar"] = needed["getschoolcalendar"] = {Scope.WINDOWS_READ}
     needed["gettrustcollectionsummary"] = needed["getschoolcollectionsummary"] = {Scope.COLLECTIONS_READ}
     needed["getlinkedcalendar"] = set()  # the secret is in the URL
