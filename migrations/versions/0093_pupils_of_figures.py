@@ -2,7 +2,7 @@
 
 from migrations.steps import run_each
 
-revision, down_revision, branch_labels, depends_on = "0091", "0090", None, None
+revision, down_revision, branch_labels, depends_on = "0093", "0092", None, None
 
 LIST_COUNTED_PUPILS = """
 CREATE OR REPLACE FUNCTION list_counted_pupils(in_tenant uuid, in_window smallint, of_schools uuid[], of_subjects smallint[], on_day date, with_pupils boolean) RETURNS TABLE (
