@@ -72,7 +72,7 @@ def forget_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_rows, "select_tenants", _select_every_tenant)
 
 
-SHAPES, DRAWS, ROOTS = choose_size(6, 50), choose_size(2, 20), 5
+SHAPES, DRAWS, ROOTS = choose_size(4, 50), choose_size(2, 20), 5
 """Statements of five roots each, of which some at a time have one shape and differ in their values: 5,000 requests in `make attack`."""
 
 OWNERS: dict[str, tuple[str, Field]] = {
@@ -260,7 +260,7 @@ async def test_without_either_check_the_same_requests_find_them(
     """So the test above can fail, and its two kinds of switched-off check are off."""
     forget_reach(monkeypatch)
     requests = found = 0
-    for asker, asked, roots in statements(OPEN, known, shapes=choose_size(8, 20)):
+    for asker, asked, roots in statements(OPEN, known, shapes=choose_size(5, 20)):
         caller = two_trusts.clients[asker].caller
         bodies = await prepared.read(roots, roles["superuser"], caller.client_id, two_trusts.cursors, scopes=caller.scopes)
         requests += len(roots)

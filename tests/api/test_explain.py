@@ -3,16 +3,15 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest_asyncio
 
 from api.explain import explain
 from api.settings import Settings
 from domain.declare.ids import new_id
+from tests.fixtures.commands import run_command
 from tests.fixtures.privacy import PLANTED, find_personal_data
-from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.settings import SECRET
 from tests.fixtures.two_trusts import AUTUMN, TwoTrusts, upn
 
 QUERY = 'query ($first: Int) { pupils(first: $first, where: {yearGroup: "6"}) { nodes { id forename school { name } } } }'
@@ -29,15 +28,8 @@ async def names(two_trusts: TwoTrusts) -> set[str]:
 def run(two_trusts: TwoTrusts, *arguments: str, given: str = "", **environment: str) -> tuple[int, str, str]:
     """The exit code of the command, and what it prints and complains of."""
     settings = {"DATABASE_URL": two_trusts.databases.app_url, "MARKONCE_SECRET": SECRET} | environment
-    done = subprocess.run(
-        [sys.executable, "-m", "api", "explain", *arguments],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "COLUMNS": "200", **settings},
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200", **settings}
+    done = run_command("explain", *arguments, environment=environment, given=given)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -152,5 +144,5 @@ def test_missing_settings_are_named(two_trusts: TwoTrusts) -> None:
 
 
 def test_the_command_is_listed() -> None:
-    helped = subprocess.run([sys.executable, "-m", "api", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    helped = run_command("--help", environment=os.environ)
     assert "explain" in helped.stdout

@@ -34,7 +34,7 @@ def places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
 def changed(document: Any) -> Iterator[Any]:
     """The document with one thing changed, left out or added. GraphQL takes what is no list for a list of one, so a list stays one."""
     for place in places(document):
-        for value in choose_some([*VALUES, ...], 3, str(place)):
+        for value in choose_some([*VALUES, ...], 5, str(place)):
             made = copy.deepcopy(document)
             node = made
             for key in place[:-1]:

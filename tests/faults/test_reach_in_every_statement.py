@@ -40,7 +40,7 @@ def test_every_command_is_tried() -> None:
     assert {command.name for command, _ in EVERY_PLACE} == set(COMMANDS)
 
 
-OF_BODIES = choose_some([each for each in EVERY_PLACE if each[1] != URL], 2)
+OF_BODIES = choose_some([each for each in EVERY_PLACE if each[1] != URL], 4)
 SOME_PLACES = [each for each in EVERY_PLACE if each[1] == URL or each in OF_BODIES]
 """In the suite every URL, and half of the places in bodies."""
 

@@ -32,7 +32,7 @@ async def test_a_filter_by_a_code_lists_the_rows_that_show_it(client: str, two_t
     assert stands is not None
     assert (stands.snapshot.only_tenant is not None) == (client == "North")
     tried = 0
-    for noun, name in choose_some(LOOKED_UP, 2, client):
+    for noun, name in choose_some(LOOKED_UP, 4, client):
         resource = RESOURCES[noun]
         field = resource.fields[name]
         keys = tuple((key, FieldValue(shown)) for key, shown in resource.fields.items() if not shown.costly)

@@ -33,7 +33,7 @@ from tests.fixtures.sizes import choose_size
 from tests.fixtures.two_trusts import AUTUMN, AWKWARD, GRADES, TRUSTS, TwoTrusts, batch, window
 
 Row = tuple[Any, ...]
-SEVERAL = choose_size(8, 60)
+SEVERAL = choose_size(5, 60)
 """How many orders by two or three fields at once."""
 WALKS = {"pupil": choose_size(2, 3), "group": choose_size(2, 5), "judgement": choose_size(3, 6)}
 """By what a list holds, how often it is walked while it changes."""

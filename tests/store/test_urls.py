@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ from domain.store import urls
 from domain.store.database import Database
 from domain.store.programs import EmbeddedError, Programs, find_binaries, find_server_user, make_runnable
 from domain.store.single_transaction import run_single_transaction
+from tests.fixtures.commands import run_command
 from tests.fixtures.databases import Databases
 from tests.fixtures.server import free_port
-from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.settings import SECRET
 
 PASSWORD = r"a/b?c#d@e:f%g\h"
 """Each of its characters has a meaning in URLs or in password files."""
@@ -89,14 +89,8 @@ async def test_a_wrong_url_is_refused_by_its_setting_and_fault_without_the_passw
 def test_every_command_reads_urls_alike(command: list[str]) -> None:
     wrong = "postgres://u:hush@h:x/d?sslmode=on"
     names = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_OPERATOR_URL")
-    done = subprocess.run(
-        [sys.executable, "-m", "api", *command],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "MARKONCE_SECRET": SECRET, **dict.fromkeys(names, wrong)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {"PATH": os.environ["PATH"], "MARKONCE_SECRET": SECRET, **dict.fromkeys(names, wrong)}
+    done = run_command(*command, environment=environment)
     printed = done.stdout + done.stderr
     assert done.returncode == 1
     assert "the port is not a number from 1 to 65535" in printed

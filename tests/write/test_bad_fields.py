@@ -420,7 +420,7 @@ async def test_every_field_of_every_command_refuses_what_it_cannot_be(vendor: An
             told = [at for at, _, _ in rest.issues if at.startswith(place) or place.startswith(at)]
             assert told or fits(literal, type_), (literal[:40], rest.issues)
         return
-    for literal in choose_some(literals, 3, f"{name}{pointer}"):
+    for literal in choose_some(literals, 5, f"{name}{pointer}"):
         content = substituted(document, pointer, literal)
         rest, graphql = await by_rest(vendor, name, content), await by_graphql(vendor, name, content)
         said = (literal[:40], rest.status, rest.text[:500], graphql.text[:500])

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +10,9 @@ import pytest
 
 from domain.declare.errors import DatabaseError
 from domain.store.backup import write_backup
+from tests.fixtures.commands import run_command
 from tests.fixtures.databases import Databases
-from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.settings import SECRET
 
 pytestmark = pytest.mark.xdist_group("embedded commands")
 
@@ -30,14 +29,7 @@ def settings_for(folder: Path, **more: str) -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "api", *arguments],
-        cwd=ROOT,
-        env=settings_for(folder, **more),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(*arguments, environment=settings_for(folder, **more))
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout + done.stderr
 

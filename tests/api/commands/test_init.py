@@ -1,8 +1,6 @@
 """`init` on an empty server with the least privilege: roles by an administrator's SQL or URL, and what is wrong told truly."""
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +12,8 @@ import pytest_asyncio
 from api.settings import SettingsError, read_role_names
 from domain.store import embedded
 from domain.store.role_names import RoleNames
-from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.commands import run_command
+from tests.fixtures.settings import SECRET
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROLES = {"MARKONCE_OWNER_ROLE": "first_owner", "MARKONCE_APP_ROLE": "first_app", "MARKONCE_OPERATOR_ROLE": "first_operator"}
@@ -43,10 +42,7 @@ class EmptyServer:
             **ROLES,
             **environment,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "api", *arguments],
-            cwd=ROOT, env={"PATH": os.environ["PATH"], **settings}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run_command(*arguments, environment={"PATH": os.environ["PATH"], **settings})
         assert "Traceback" not in done.stderr, done.stderr
         assert PASSWORD not in done.stdout + done.stderr
         return done.returncode, done.stdout + done.stderr

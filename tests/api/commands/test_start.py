@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,8 +15,9 @@ import pytest_asyncio
 from api.http.health import find_start_faults
 from domain.clients.signing_keys import ensure_signing_key
 from domain.store import embedded
+from tests.fixtures.commands import run_command
 from tests.fixtures.databases import Databases
-from tests.fixtures.settings import ROOT, SECRET
+from tests.fixtures.settings import SECRET
 
 OTHER = b"another secret of an installation, for tests"
 
@@ -93,14 +92,7 @@ def test_serve_lists_faults_of_settings_and_database_and_does_not_listen(keyed: 
         "MARKONCE_SECRET": OTHER.decode(),
         "MARKONCE_BASE_URL": "h",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "api", "serve", "--port", "1"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command("serve", "--port", "1", environment=environment)
     assert done.returncode == 1
     assert "error: 3 things are wrong:" in done.stdout
     for said in ("MARKONCE_BASE_URL is how clients reach the server", "MARKONCE_SECRET is not the one", "names the operator"):
@@ -117,9 +109,7 @@ def test_a_command_and_a_backup_refuse_the_app_role(keyed: Databases, tmp_path: 
     environment = {"PATH": os.environ["PATH"], "DATABASE_OPERATOR_URL": keyed.app_url, "DATABASE_OWNER_URL": keyed.app_url}
     file = tmp_path / "markonce.dump"
     said = {
-        arguments: subprocess.run(
-            [sys.executable, "-m", "api", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
+        arguments: run_command(*arguments, environment=environment)
         for arguments in (("client", "list"), ("client", "create", "Mistaken"), ("backup", str(file)))
     }
     for arguments, done in said.items():
@@ -133,10 +123,7 @@ def test_a_port_that_is_in_use_is_a_line_of_the_log(keyed: Databases) -> None:
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": keyed.app_url, "MARKONCE_SECRET": SECRET}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = subprocess.run(
-            [sys.executable, "-m", "api", "serve", "--port", port],
-            cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run_command("serve", "--port", port, environment=environment)
     (line,) = map(json.loads, done.stderr.splitlines())
     assert (done.returncode, line["event"]) == (1, "server not started")
     assert f"Port {port} on 127.0.0.1 is in use" in done.stdout

@@ -11,8 +11,9 @@ from api.graphql.executor import Executor
 from api.graphql.operation import OperationExtension
 from tests.fixtures.interfaces import Interfaces
 from tests.fixtures.random_queries import Document
+from tests.fixtures.sizes import choose_size
 
-CLIENTS = {"North": 40, "mixed": 25, "everything": 30}
+CLIENTS = {"North": choose_size(20, 40), "mixed": choose_size(12, 25), "everything": choose_size(14, 30)}
 """By client, how many random selections."""
 FIXED = {
     "nothing": "{ __typename }",

@@ -140,9 +140,9 @@ NOT_FILLED = (
 """What the school of these tests has none of."""
 EXAMPLES = int(os.environ.get("MARKONCE_EXAMPLES", "1"))
 """Requests made up at random for each operation: one in the suite, more in make conformance."""
-EVERY = 1 if EXAMPLES > 1 else 6
-"""Of the requests at the edges of each parameter, of which an operation has up to a thousand: one in so many in the suite, beyond the first ten."""
-FIRST = 10
+EVERY = 1 if EXAMPLES > 1 else 12
+"""Of the requests at the edges of each parameter, of which an operation has up to a thousand: one in so many in the suite, beyond the first six."""
+FIRST = 6
 ALIKE = r"^/v1/[A-Za-z]+/\{id\}/(?!pupils$|returns$|receipts$|open$|close$|reopen$)"
 """Lists that belong to one row: one handler and the parameters of the list itself, so that some of them stand for all."""
 RESOURCE = "|".join(resource.path for resource in RESOURCES.values())

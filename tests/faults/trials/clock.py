@@ -17,7 +17,7 @@ from tests.faults.laboratory.stage import Stage, stage
 from tests.fixtures.small_trust import SCALED, URNS, batch, upn
 
 ABOUT = "the database's clock goes back; two writers at once, one held at each message"
-SMALL, FULL = 24, 600
+SMALL, FULL = 12, 600
 PER_STEP_BACK = 3
 """Writes held at a message for each step of the clock."""
 LONGEST = 3.0

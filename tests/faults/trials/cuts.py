@@ -18,7 +18,7 @@ from tests.faults.laboratory.stage import Stage, stage
 from tests.faults.laboratory.writers import KINDS, Write
 
 ABOUT = "the connection is cut at every message of a write"
-SMALL, FULL = 40, 1_200
+SMALL, FULL = 20, 1_200
 FEW = 100
 """Below so many cuts, those of four ways of writing alone are tried."""
 PER_END = 40

@@ -19,7 +19,7 @@ from tests.faults.laboratory.writers import KINDS, Write
 from tests.faults.trials.cuts import check_words
 
 ABOUT = "PostgreSQL, or the way to it, stands still at every message of a write"
-SMALL, FULL = 6, 480
+SMALL, FULL = 3, 480
 LANES = 4
 """Servers whose proxies are frozen at the same time: a freeze is waited for, and costs nothing."""
 FEW = 16

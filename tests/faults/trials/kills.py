@@ -21,7 +21,7 @@ from tests.faults.laboratory.writers import KINDS, Ledger, Maker, write_until
 from tests.fixtures.databases import Databases
 
 ABOUT = "worker, supervisor, PostgreSQL and sessions are killed under sixteen writers"
-SMALL, FULL = 4, 220
+SMALL, FULL = 3, 220
 ROUND = 12
 """Kills after which all is read back."""
 WRITERS = 16

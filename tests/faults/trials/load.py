@@ -18,7 +18,7 @@ from tests.faults.laboratory.writers import KINDS, Maker
 from tests.fixtures.small_trust import WINDOW
 
 ABOUT = "mixed reads and writes of four clients at their quota, by seconds: memory is flat"
-SMALL, FULL = 8, 600
+SMALL, FULL = 4, 600
 RATE = 20
 """Requests a second, of a client for each tenant."""
 READERS, SHAPES, FIELDS = 3, 150, 60

@@ -12,7 +12,7 @@ from tests.fixtures.registration import authorise
 from tests.fixtures.small_trust import entry, roll, sent
 
 ABOUT = "batches in any order, twice and late, with versions of schemes and crosswalks: one end"
-SMALL, FULL = 4, 2_000
+SMALL, FULL = 2, 2_000
 PUPILS = 6
 FIRST = 70_000
 """Numbers of pupils whom nobody else writes."""

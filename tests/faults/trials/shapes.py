@@ -11,7 +11,7 @@ from tests.faults.laboratory.site import Laboratory
 from tests.faults.laboratory.stage import Stage, stage
 
 ABOUT = "differently shaped documents within the limits: what is kept of them is bounded"
-SMALL, FULL = 20, 3_000
+SMALL, FULL = 10, 3_000
 AT_ONCE = 8
 DOCUMENTS_A_URL = 10
 EVERY = 1.0

@@ -12,7 +12,7 @@ from tests.fixtures.registration import authorise
 from tests.fixtures.singles import GAPS, UNRECEIPTED, Singles
 
 ABOUT = "random single writes at once, by a plain model of their rules"
-SMALL, FULL = 64, 20_000
+SMALL, FULL = 32, 20_000
 AT_ONCE = 64
 NAMES = ("trust", "second", "both")
 TOKEN_ROUNDS = 100
