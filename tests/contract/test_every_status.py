@@ -135,6 +135,8 @@ async def well(c: Contract, name: str, statuses: set[int]) -> AsyncIterator[http
         yield await c.send(good.asking(format="csv"))
     if {"text/calendar", "application/json"} <= {*operation["responses"]["200"].get("content", {})}:
         yield await c.send(good.asking(format="ics"))
+    if "image/svg+xml" in operation["responses"]["200"].get("content", {}):
+        yield await c.send(good.having(Accept="image/svg+xml"))
     if "text/html" in operation["responses"]["200"].get("content", {}):
         yield await c.send(good.having(Accept="text/html"))
     if 304 in statuses:
