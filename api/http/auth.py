@@ -105,7 +105,7 @@ async def authenticate(request: Request) -> Caller:
     quota.take()
     context.database_use.client = caller.client_id
     has_changed = bool(status.tenants) and await authenticator.due_rolls.apply(caller.client_id, status.snapshot.version)
-    if request.method in ("GET", "HEAD") and not has_changed:
+    if request.scope.get("method") in ("GET", "HEAD") and not has_changed:  # a WebSocket has none
         allow_replicas(request)
     return authenticator.add_standing(caller, status)
 

@@ -172,6 +172,8 @@ async def test_a_row_with_nothing_asked_of_it_is_as_in_the_list(client: str, int
     assert len(seen) >= 8
 
 
+BREAKDOWNS = {"bands", "grades", "gap", "change"}
+"""Members with members of their own, which are asked for by name and have tests of their own."""
 AGGREGATES = """
 query ($by: [AggregateDimension!]!, $window: String, $view: AggregateView, $school: [ID!]) {
   aggregates(groupBy: $by, window: $window, view: $view, school: $school, first: 1000) {
@@ -185,7 +187,8 @@ query ($by: [AggregateDimension!]!, $window: String, $view: AggregateView, $scho
 @pytest.mark.parametrize("view", ["own", "public"])
 async def test_aggregates_are_the_same(client: str, view: str, interfaces: Interfaces) -> None:
     """With what they leave out, and why a row is hidden."""
-    row = " ".join(field.encode_name for field in msgspec.structs.fields(AggregateRow))
+    names = [field.encode_name for field in msgspec.structs.fields(AggregateRow)]
+    row = " ".join(name for name in names if name not in BREAKDOWNS)
     for by, more in (
         (["subject"], {"window": "2024-25/KS2"}),
         (["school", "subject"], {"window": "2024-25/KS2", "school": ["100001", "100002"]}),
@@ -194,7 +197,7 @@ async def test_aggregates_are_the_same(client: str, view: str, interfaces: Inter
         asked = {"groupBy": ",".join(by), "first": "1000", "view": view, **more}
         rest = read_exact_json(await interfaces.http.get("/v1/aggregates", params=asked, headers=interfaces.tokens[client]))
         answer = (await interfaces.graphql(client, AGGREGATES.replace("ROW", row), by=by, view=view, **more))["data"]["aggregates"]
-        assert answer["nodes"] == rest["data"] != []
+        assert answer["nodes"] == [{name: row[name] for name in row if name not in BREAKDOWNS} for row in rest["data"]] != []
         assert (answer["excluded"], answer["coverage"]) == (rest["excluded"], rest["coverage"])
         assert answer["pageInfo"]["hasNextPage"] is rest["page"]["hasMore"] is False
 

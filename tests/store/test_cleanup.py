@@ -26,6 +26,7 @@ EXPIRED = {
     "used assertions": 3,
     "client secrets": 2,
     "signing keys": 1,
+    "frozen figures of windows whose last edition is 400 days old": 0,
 }
 LEFT = {
     **{"idempotency": 1, "receipts": 1, "used_assertions": 1, "client_secrets": 2, "signing_keys": 2, "data_issues": 2},

@@ -398,10 +398,15 @@ def is_made_a_list(literal: str, type_: Any) -> bool:
     return is_list and literal[0] not in "[n"
 
 
+NOT_YET = {"release_publication"}
+"""What is in order and conflicts all the same: no process publishes here."""
+
+
 async def test_the_documents_themselves_are_good(vendor: Any) -> None:
     for name in COMMANDS:
         rest, graphql = [await ask(vendor, name, json.dumps(document_of(name))) for ask in (by_rest, by_graphql)]
-        assert (rest.status, rest.issues, graphql.status, graphql.issues) == (200, [], 200, []), (name, rest, graphql)
+        good = 409 if name in NOT_YET else 200
+        assert (rest.status, rest.issues, graphql.status, graphql.issues) == (good, [], good, []), (name, rest, graphql)
 
 
 @pytest.mark.parametrize(("name", "pointer", "type_"), FIELDS)

@@ -107,6 +107,6 @@ async def test_a_revoked_client_is_remembered_as_active_for_a_few_seconds_at_mos
     assert (await installation.who(token)).status_code == 200
     await clients.revoke_client(installation.operator, UUID(installation.client_id))
     standing, client_id = installation.app.state.authenticator._statuses, UUID(installation.client_id)
-    stands, read_at = standing.get(client_id)
-    standing.put(client_id, (stands, read_at - auth.STATUS_SECONDS))
+    stands, counted_at, read_at = standing.get(client_id)
+    standing.put(client_id, (stands, counted_at - auth.STATUS_SECONDS, read_at))
     assert (await installation.who(token)).status_code == 401

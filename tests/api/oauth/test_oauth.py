@@ -224,7 +224,7 @@ async def test_a_revoked_client_gets_no_token_and_its_tokens_are_refused(install
 
 
 async def test_a_token_endpoint_without_a_key_or_with_another_secret_says_so(installation: Installation) -> None:
-    installation.app.state.settings = SimpleNamespace(base_url=BASE, secret=b"another")
+    installation.app.state.settings = SimpleNamespace(base_url=BASE, secrets=(b"another",))
     with pytest.raises(DatabaseError, match="MARKONCE_SECRET"):
         await installation.token()
     await installation.operator.execute("DELETE FROM signing_keys")
