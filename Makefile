@@ -61,7 +61,7 @@ conformance: $(READY)  ## suites and generated clients of others, against a demo
 locks: $(READY)  ## compile the five locks from pyproject.toml again, with the versions that they have (needs uv)
 	@bash tests/operations/compile_locks
 
-operations: $(READY)  ## follow docs/operating.md line by line: the lean install, a DBA's roles, TLS, PostgreSQL 15 and the embedded one and tries a pooler, replicas and several servers and then the drills: an upgrade under load, the container, a restore to a moment, two shards (needs Debian's postgresql-15, prometheus, pgbouncer, haproxy)
+operations: $(READY)  ## follow docs/operating.md line by line: the lean install, a DBA's roles, TLS, PostgreSQL 15 and the embedded one; try a pooler, replicas and several servers; then the drills: an upgrade under load, the container, a restore to a moment, two shards (needs Debian's postgresql-15, prometheus, pgbouncer, haproxy)
 	@bash tests/operations/check_rules
 	@$(BIN)/python -m pytest -q tests/operations/check_*.py
 	@$(BIN)/python -m tests.operations $(ARGS)
