@@ -46,7 +46,7 @@ from domain.declare.scopes import OF_INSTALLATION, Scope
 from domain.publishing.installed import is_installed
 from domain.store.backup import restore_backup, write_backup
 from domain.store.ledger_reapply import begin_ledger
-from domain.store.pooler import find_pooler_faults, make_role_settings, run_store_role_settings
+from domain.store.pooler import find_pooler_faults, make_role_settings, store_role_settings
 from domain.store.replicas import find_replica_faults
 from domain.store.role_names import (
     RoleNames,
@@ -163,7 +163,7 @@ def _store_role_settings() -> None:
     if not url:
         raise DatabaseError("Set DATABASE_URL too: with MARKONCE_POOLER the planner's settings belong to the role that serves.")
     fail_with_faults(find_setting_faults("DATABASE_URL"))
-    if run_store_role_settings(url, "DATABASE_URL", read_read_seconds()):
+    if asyncio.run(store_role_settings(url, "DATABASE_URL", read_read_seconds())):
         console.print("Stored the settings of the role of DATABASE_URL. A pooler that runs already: RECONNECT in its console.")
 
 

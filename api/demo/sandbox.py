@@ -24,6 +24,7 @@ from api.app import Extras
 from api.demo.files import DemoSecrets
 from api.http.auth import authenticate
 from api.http.context import get_context
+from api.http.field_values import join_lines
 from api.http.middleware import Router
 from api.http.problems import TooMany
 from api.oauth.errors import TokenError
@@ -57,8 +58,7 @@ def _find_fault(scope: Scope) -> str | None:
     """Returns the value of Markonce-Fault where it has an effect, with commas where there are several lines."""
     if not scope["path"].startswith(PATHS):
         return None
-    values = [value.decode("latin-1").strip() for name, value in scope["headers"] if name == HEADER]
-    return ", ".join(values) if values else None
+    return join_lines(scope, HEADER)
 
 
 class FaultInjection:

@@ -37,7 +37,7 @@ from api.graphql.types import (
     make_type,
 )
 from domain import COMMANDS, RESOURCES
-from domain.aggregates import explanation_query, transition_query
+from domain.aggregates import transition_query
 from domain.aggregates.aggregate_rows import (
     AggregateBasis,
     AggregateEdition,
@@ -198,7 +198,7 @@ def _make_transitions() -> FunctionField:
 
 
 def _make_explanation() -> FunctionField:
-    picks = [make_argument(name, "String | None", f"Only pupils whose {name} is this.") for name in explanation_query.VALUES]
+    picks = [make_argument(name, "String | None", f"Only pupils whose {name} is this.") for name in FILTERS]
     arguments = [
         make_argument("window", "String", "The window by code or id."),
         make_argument("subject", "String", "The subject by code."),

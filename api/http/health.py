@@ -1,7 +1,7 @@
 """Health checks: /health/live responds without the database, /health/ready says whether the server can process requests."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from starlette.requests import Request
@@ -28,14 +28,14 @@ def make_readiness(settings: Settings) -> Readiness:
 
 
 async def find_start_faults(
-    url: str, secrets: bytes | tuple[bytes, ...] | None, setting: str = "DATABASE_URL", *, clock: Callable[[], float] = time.time
+    url: str, secrets: Sequence[bytes] | None, setting: str = "DATABASE_URL", *, clock: Callable[[], float] = time.time
 ) -> list[str]:
     """Returns what keeps a server from using a database, all at once: the connection, its role, the schema, the signing
     key (unless there is no secret to try, of one or several) and the clock."""
 
     async def check_key(connection: Connection) -> None:
         if secrets is not None:
-            await check_signing_key(connection, *((secrets,) if isinstance(secrets, bytes) else secrets))
+            await check_signing_key(connection, *secrets)
 
     return await find_faults_of_url(url, setting, Readiness(url, check_key, clock=clock))
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 from starlette.types import Scope
 
-from domain.declare.errors import BadRequest, Issue
+from domain.declare.errors import BadRequest, Issue, describe_unreadable
 
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 MAX_ISSUES = 100
@@ -43,8 +43,7 @@ def check_query(scope: Scope) -> None:
             name = unquote_to_bytes(part.partition(b"=")[0]).decode("utf-8", "replace")
             message = f"{name} is not UTF-8, with each byte of other characters than ASCII escaped as % and two hexadecimal digits."
             issues.append(Issue(name, "parameter-invalid", message))
-    noun = "parameter" if len(issues) == 1 else "parameters"
-    raise BadRequest(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(issues))
+    raise BadRequest(describe_unreadable(len(issues)), code="parameter-invalid", issues=tuple(issues))
 
 
 def _is_text(part: bytes) -> bool:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from api.rest.svg import LINE, Picture
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow, Status
+from domain.aggregates.dimensions import FILTERS
 from domain.aggregates.query import AggregateQuery
 from domain.declare.errors import Invalid, Issue
 
@@ -80,9 +81,8 @@ def _check_width(page: AggregatePage, query: AggregateQuery, windows: int) -> No
 
 
 def _identify(row: AggregateRow, dimensions: Iterable[str]) -> tuple[object, ...]:
-    fields = {"school": row.school_id, "subject": row.subject, "yearGroup": row.year_group, "sex": row.sex}
-    fields |= {"disadvantaged": row.disadvantaged, "eal": row.eal, "sen": row.sen}
-    return tuple(fields[name] for name in dimensions)
+    fields = {"school": "school_id", "subject": "subject", **FILTERS}
+    return tuple(getattr(row, fields[name]) for name in dimensions)
 
 
 class _Names:

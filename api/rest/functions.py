@@ -1,5 +1,6 @@
 """Handlers of the URLs that are neither a resource's nor a command's: aggregates, receipts, me and the import of the register."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +24,7 @@ from domain.access.caller import Caller
 from domain.aggregates import aggregates
 from domain.aggregates.explanation_query import read_explanation_query
 from domain.aggregates.explanations import read_explanation
-from domain.aggregates.query import read_query
+from domain.aggregates.query import AggregateQuery, read_query
 from domain.aggregates.readiness import read_readiness
 from domain.aggregates.transition_query import read_transition_query
 from domain.aggregates.transitions import read_transitions
@@ -61,10 +62,7 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, He
     if choose_format(request) is SVG:
         return await _draw_aggregates(request, caller)
     as_csv, shape, issues = csv.read_format(request, FORMATS)
-    try:
-        query = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
-    except PartlyRead as problem:
-        raise await aggregates.add_unknown_names(state.database, caller, problem) from None
+    query = await _read_question(request, caller, issues)
     page = await aggregates.read_aggregates(
         state.database, caller, state.cursors, aggregate_csv.make_whole_query(query) if shape == "wide" else query
     )
@@ -77,13 +75,18 @@ async def _write_aggregates(request: Request, caller: Caller) -> tuple[bytes, He
     return msgspec.json.encode(page), (JSON, *link), page.groups
 
 
+async def _read_question(request: Request, caller: Caller, issues: Sequence[Issue]) -> AggregateQuery:
+    """The question of a request. Raises BadRequest with these issues, what cannot be read, and what the rest names and is not within reach."""
+    try:
+        return read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
+    except PartlyRead as problem:
+        raise await aggregates.add_unknown_names(request.app.state.database, caller, problem) from None
+
+
 async def _draw_aggregates(request: Request, caller: Caller) -> tuple[bytes, Headers, GroupsRead | None]:
     """The picture of every row, with a link to its table."""
-    state, issues = request.app.state, find_picture_issues(request)
-    try:
-        query = read_query((pair for pair in request.query_params.multi_items() if pair[0] not in csv.PARAMETERS), issues)
-    except PartlyRead as problem:
-        raise await aggregates.add_unknown_names(state.database, caller, problem) from None
+    state = request.app.state
+    query = await _read_question(request, caller, find_picture_issues(request))
     page = await aggregates.read_aggregates(state.database, caller, state.cursors, replace(query, first=MAX_ROWS_DRAWN))
     picture = draw(page, query, str(request.url.path) + "?" + request.url.query)
     table = request.url.include_query_params(format="csv")

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import ImmutableMultiDict, QueryParams
 
 from domain import RESOURCES
-from domain.declare.errors import BadRequest, Issue, PartlyRead
+from domain.declare.errors import BadRequest, Issue, PartlyRead, describe_unreadable
 from domain.declare.resource import Link, Resource
 from domain.declare.vocabulary import find_word
 from domain.read.query import MAX_VALUES, MAX_VALUES_PER_REQUEST, ListQuery, ParameterText
@@ -109,8 +109,8 @@ class ParameterIssues:
         if self.issues and all(map(is_staff_issue, self.issues)):
             raise refuse_comparison(self.issues)
         if self.issues:
-            noun, issues = "parameter" if len(self.issues) == 1 else "parameters", tuple(self.issues)
-            raise PartlyRead(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=issues, readable=readable)
+            issues = tuple(self.issues)
+            raise PartlyRead(describe_unreadable(len(issues)), code="parameter-invalid", issues=issues, readable=readable)
 
     def read_choices(self, resource: Resource, link: Link | None, texts: Mapping[str, str], at: str = "") -> dict[str, str]:
         """The values of a list's choices that the texts name. `at` is the place of a nested list's only choice."""

@@ -19,6 +19,7 @@ from domain.access.caller import Caller, make_scope_error
 from domain.access.reach import IN_FORCE, set_caller_first
 from domain.aggregates.aggregate_rows import AggregatePage, AggregateRow
 from domain.aggregates.aggregates import read_aggregates
+from domain.aggregates.dimensions import FILTERS
 from domain.aggregates.edition_groups import list_editions, list_unpublished
 from domain.aggregates.editions import find_covered
 from domain.aggregates.explanation_query import ExplanationQuery
@@ -206,9 +207,8 @@ def _sort_school(schools: dict[str, AggregateRow], pupil: _Pupil) -> str:
     return f"{schools[pupil.rows[0].school].school_urn or 0:07}"
 
 
-def _is_of(row: AggregateRow, values: dict[str, str]) -> bool:
-    fields = {"yearGroup": row.year_group, "sex": row.sex, "disadvantaged": row.disadvantaged, "eal": row.eal, "sen": row.sen}
-    return all(fields[name] == value for name, value in values.items())
+def _is_of(row: AggregateRow | _Row, values: dict[str, str]) -> bool:
+    return all(getattr(row, FILTERS[name]) == value for name, value in values.items())
 
 
 def _find_row(page: AggregatePage, values: dict[str, str]) -> AggregateRow:
@@ -230,8 +230,7 @@ def _decide_outcomes(found: _Found, values: dict[str, str]) -> list[_Pupil]:
     apart: defaultdict[tuple[str, str, int], list[_Row]] = defaultdict(list)
     for row in found.rows:
         key = row.tenant, row.school, row.pupil_no
-        fields = {"yearGroup": row.year_group, "sex": row.sex, "disadvantaged": row.disadvantaged, "eal": row.eal, "sen": row.sen}
-        if any(fields[name] != value for name, value in values.items()):
+        if not _is_of(row, values):
             continue
         if row.apart:
             apart[key].append(row)

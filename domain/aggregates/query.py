@@ -1,14 +1,14 @@
 """The query of an aggregate, and how it is read from named parameters, the same for REST and GraphQL."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain, islice
 from typing import Any
 
 from domain.aggregates.dimensions import CLASS, COMPARED, DIMENSIONS, FILTERS, find_value, list_values
-from domain.declare.errors import Issue, PartlyRead
+from domain.declare.errors import Issue, PartlyRead, describe_unreadable
 from domain.declare.value_types import ValueType
 from domain.declare.vocabulary import find_word
 from domain.read.staff_names import is_staff_issue, make_class_issue, make_staff_issue, names_staff, refuse_comparison
@@ -135,9 +135,8 @@ def read_query(pairs: Iterable[tuple[str, str]], interface_issues: Iterable[Issu
     if any(map(is_staff_issue, issues)):
         raise refuse_comparison(issues)
     if issues:
-        noun, detail = "parameter" if len(issues) == 1 else "parameters", "{} {} cannot be read."
         readable = _read_names(values, {issue.at for issue in issues})
-        raise PartlyRead(detail.format(len(issues), noun), code="parameter-invalid", issues=tuple(issues), readable=readable)
+        raise PartlyRead(describe_unreadable(len(issues)), code="parameter-invalid", issues=tuple(issues), readable=readable)
     single: dict[str, Any] = {name: values[name][0] for name in ("window", "subject", "trust", "view", "after") if values[name]}
     filters = tuple((name, tuple(sorted(values[name]))) for name in FILTERS if values[name])
     gap, change_from = (values[name][0] if values[name] else None for name in ("gap", "changeFrom"))
@@ -178,15 +177,7 @@ def find_staff_names(parameters: Iterable[str], group_by: list[str], allowed: tu
 
 def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
     suggestions = Suggestions()
-    for name, texts in values.items():
-        if names_staff(name, divides=True):
-            continue
-        if name not in PARAMETERS:
-            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.suggest(name, PARAMETERS)}")
-        elif len(texts) > 1 and name not in LISTS:
-            yield Issue(name, "parameter-repeated", f"{name} appears more than once.")
-        elif any(not text.isprintable() for text in texts):
-            yield Issue(name, "parameter-invalid", f"{name} holds a character that cannot be in it.")
+    yield from find_parameter_issues(values, PARAMETERS, LISTS, suggestions, may_be_empty=True)
     for name in dict.fromkeys(group_by):
         if name not in DIMENSIONS and names_staff(name, divides=True):
             continue
@@ -284,6 +275,28 @@ def parse_gap(text: str) -> ComparedGroups:
         )
     group, against = found or COMPARED[dimension]
     return ComparedGroups(dimension, str(group), str(against))
+
+
+def find_parameter_issues(
+    values: Mapping[str, Sequence[str]],
+    parameters: Sequence[str],
+    lists: Collection[str],
+    suggestions: Suggestions,
+    *,
+    may_be_empty: bool = False,
+) -> Iterable[Issue]:
+    """Yields an issue for each name that is none of the parameters, appears more than once and is none of the lists, or has a text that no
+    value holds. Names of staff have issues of their own (`find_staff_names`)."""
+    for name, texts in values.items():
+        if names_staff(name, divides=True):
+            continue
+        if name not in parameters:
+            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.suggest(name, parameters)}")
+        elif len(texts) > 1 and name not in lists:
+            yield Issue(name, "parameter-repeated", f"{name} appears more than once.")
+        elif any(not text.isprintable() or not (text or may_be_empty) for text in texts):
+            holds = "holds a character that cannot be in it"
+            yield Issue(name, "parameter-invalid", f"{name} {holds if may_be_empty else f'is empty, or {holds}'}.")
 
 
 def find_day_issues(name: str, texts: Iterable[str]) -> Iterable[Issue]:

@@ -14,10 +14,11 @@ from domain.aggregates.query import (
     MAX_SCHOOLS,
     find_day_issues,
     find_number_issues,
+    find_parameter_issues,
     find_staff_names,
 )
 from domain.aggregates.transition_rows import ChangeOf
-from domain.declare.errors import BadRequest, Issue
+from domain.declare.errors import BadRequest, Issue, describe_unreadable
 from domain.declare.vocabulary import find_word
 from domain.read.staff_names import is_staff_issue, names_staff, refuse_comparison
 from domain.support.suggestions import Suggestions
@@ -68,8 +69,7 @@ def read_transition_query(pairs: Iterable[tuple[str, str]], interface_issues: It
     if any(map(is_staff_issue, issues)):
         raise refuse_comparison(issues)
     if issues:
-        noun = "parameter" if len(issues) == 1 else "parameters"
-        raise BadRequest(f"{len(issues)} {noun} cannot be read.", code="parameter-invalid", issues=tuple(issues))
+        raise BadRequest(describe_unreadable(len(issues)), code="parameter-invalid", issues=tuple(issues))
     named = {name: values[name][0] for name in PARAMETERS if values[name]}
     days = {name: date.fromisoformat(named[name]) if name in named else None for name in ("crosswalksOn", "asOf")}
     return TransitionQuery(
@@ -89,16 +89,7 @@ def read_transition_query(pairs: Iterable[tuple[str, str]], interface_issues: It
 
 
 def _find_issues(values: dict[str, list[str]], group_by: list[str]) -> Iterable[Issue]:
-    suggestions = Suggestions()
-    for name, texts in values.items():
-        if names_staff(name, divides=True):
-            continue
-        if name not in PARAMETERS:
-            yield Issue(name, "parameter-unknown", f"There is no parameter {name} here.{suggestions.suggest(name, PARAMETERS)}")
-        elif len(texts) > 1 and name != "school":
-            yield Issue(name, "parameter-repeated", f"{name} appears more than once.")
-        elif any(not text.isprintable() or not text for text in texts):
-            yield Issue(name, "parameter-invalid", f"{name} is empty, or holds a character that cannot be in it.")
+    yield from find_parameter_issues(values, PARAMETERS, ("school",), Suggestions())
     for name, meaning in (("from", "the earlier window"), ("to", "the later window"), ("subject", "the subject")):
         if not values.get(name):
             yield Issue(name, "required", f"Say {meaning}.")

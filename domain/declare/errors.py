@@ -91,6 +91,11 @@ class PartlyRead(BadRequest):
         return BadRequest(self.detail, code=self.code, issues=(*self.issues, *issues))
 
 
+def describe_unreadable(count: int) -> str:
+    """Returns the detail of an error about so many parameters."""
+    return f"{count} {'parameter' if count == 1 else 'parameters'} cannot be read."
+
+
 class NotFound(DomainError):
     code = "not-found"
 

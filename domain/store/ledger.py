@@ -70,11 +70,7 @@ class Ledger:
                 self._repair(file)
                 is_torn = os.fstat(file).st_size < size
                 os.fsync(file)
-            folder = os.open(self.path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _flush_folder(self.path)
         except OSError as problem:
             advice = " Its folder must be there, and be one that this user may write." if problem.errno in _NO_FOLDER else ""
             raise DatabaseError(f"The ledger {self.path} cannot be written: {problem.strerror or problem}.{advice}") from problem
@@ -152,11 +148,7 @@ class Ledger:
                 written.flush()
                 os.fsync(descriptor)
             fresh.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _flush_folder(self.path)
         return True
 
     def _repair(self, file: int) -> tuple[AESGCM, str, int]:
@@ -171,6 +163,15 @@ class Ledger:
             if os.write(file, whole) != len(whole):
                 raise OSError(0, "no space left")
         return *_open_header(self._ciphers, whole.partition(b"\n")[0], self.path), whole.count(b"\n")
+
+
+def _flush_folder(path: Path) -> None:
+    """Puts on disk which file the folder has by this name."""
+    folder = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_ledgers(path: Path, *secrets: bytes) -> dict[Path, list[Entry]]:

@@ -5,7 +5,6 @@ and `serve` checks them. It must also keep prepared statements, which PgBouncer 
 and nothing else relies on a session, so that two transactions may use two connections of PostgreSQL.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -177,8 +176,3 @@ async def _read_pgbouncer_version(url: str, setting: str) -> str | None:
 
 def _parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-
-
-def run_store_role_settings(url: str, setting: str, read_seconds: int) -> bool:
-    """Does as `store_role_settings`, where no event loop runs."""
-    return asyncio.run(store_role_settings(url, setting, read_seconds))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from tests.attack.generated_trusts import GeneratedTrust, Group, Pupil, is_member
 from tests.attack.readings import SUBJECTS, Reading
 from tests.attack.solving import Attack, Question
-from tests.attack.verdicts import ENOUGH_COUNTS, ENOUGH_SIZES, Shown, Verdicts, is_small
+from tests.attack.verdicts import ENOUGH_COUNTS, ENOUGH_SIZES, Shown, Verdicts, is_small, require_whole
 
 WHATS = ("eligible", "valid", "expected", "higher")
 
@@ -58,18 +58,9 @@ def judge_changes(
     ranges = Attack(second).find_ranges([question for question, _ in asked])
     shown, verdicts = Shown(second), Verdicts()
     for (question, truth), found in zip(asked, ranges, strict=True):
-        is_whole = found.width >= question.enough or found.low <= truth <= found.high
-        assert is_whole, f"{question} is {truth}, not in {found}: the attack supposes what is not so"
+        require_whole(question, truth, found)
         if question.count != "eligible" and found.width < question.enough and shown.implies(question):
             verdicts.implied += 1
-        elif question.enough == ENOUGH_SIZES:
-            verdicts.sizes += 1
-            if found.width == 1:
-                verdicts.exact_sizes.append(question)
-            elif found.width < ENOUGH_SIZES:
-                verdicts.narrow_sizes.append((question, found))
         else:
-            verdicts.counts += 1
-            if found.width == 1:
-                verdicts.exact_counts.append(question)
+            verdicts.note(question, found)
     return verdicts

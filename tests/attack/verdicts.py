@@ -26,6 +26,19 @@ class Verdicts:
     implied: int = 0
     """Attainment counts that a total which may be shown tells: nobody, or everybody, of a group around."""
 
+    def note(self, question: Question, found: Range) -> None:
+        """Counts what is found of a question that nothing shown implies."""
+        if question.enough == ENOUGH_SIZES:
+            self.sizes += 1
+            if found.width == 1:
+                self.exact_sizes.append(question)
+            elif found.width < ENOUGH_SIZES:
+                self.narrow_sizes.append((question, found))
+        else:
+            self.counts += 1
+            if found.width == 1:
+                self.exact_counts.append(question)
+
     def add(self, other: "Verdicts") -> None:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -70,6 +83,12 @@ class Truth:
                     yield Question(*place, (subject, what), ENOUGH_SIZES, pooled), count
 
 
+def require_whole(question: Question, truth: int, found: Range) -> None:
+    """Fails where the truth lies outside what the attack finds."""
+    is_whole = found.width >= question.enough or found.low <= truth <= found.high
+    assert is_whole, f"{question} is {truth}, not in {found}: the attack supposes what is not so"
+
+
 def judge(
     trust: GeneratedTrust, readings: Sequence[Reading], attainment_from: int = SMALL, subjects: Sequence[str] = SUBJECTS
 ) -> Verdicts:
@@ -83,20 +102,11 @@ def judge(
     shown = Shown(readings)
     verdicts = Verdicts()
     for (question, truth), found in zip(asked, ranges, strict=True):
-        is_whole = found.width >= question.enough or found.low <= truth <= found.high
-        assert is_whole, f"{question} is {truth}, not in {found}: the attack supposes what is not so"
-        if question.enough == ENOUGH_SIZES:
-            verdicts.sizes += 1
-            if found.width == 1:
-                verdicts.exact_sizes.append(question)
-            elif found.width < ENOUGH_SIZES:
-                verdicts.narrow_sizes.append((question, found))
-        elif found.width == 1 and shown.implies(question):
+        require_whole(question, truth, found)
+        if question.enough != ENOUGH_SIZES and found.width == 1 and shown.implies(question):
             verdicts.implied += 1
         else:
-            verdicts.counts += 1
-            if found.width == 1:
-                verdicts.exact_counts.append(question)
+            verdicts.note(question, found)
     return verdicts
 
 

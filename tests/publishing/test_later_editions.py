@@ -11,9 +11,6 @@ import asyncpg
 import httpx2
 import pytest_asyncio
 
-from api.app import build_app
-from api.settings import Settings
-from domain.clients.signing_keys import ensure_signing_key
 from domain.publishing.messages import EarlierEdition
 from domain.publishing.publisher import Publisher
 from domain.store.database import Database
@@ -21,11 +18,11 @@ from tests.attack.editions import find_few, judge_changes
 from tests.attack.generated_trusts import CODE, GeneratedTrust, Mark, count_cells, generate_trust, load_trust, record_marks
 from tests.attack.readings import Reader, Reading, list_questions, make_reading
 from tests.attack.verdicts import SMALL, Shown, Verdicts, judge
-from tests.fixtures.databases import Databases, Statements, open_counted
+from tests.fixtures.databases import Databases
 from tests.fixtures.registration import authorise, register_client
-from tests.fixtures.settings import SECRET, WIDE
 from tests.fixtures.sizes import choose_size
 from tests.protection.test_protection import make_trust
+from tests.publishing.installation import open_installation
 from tests.publishing.later_editions import decide, freeze_trust, list_fresh
 
 SCOPES = "publications:write,aggregates:read,aggregates:internal,windows:read"
@@ -124,12 +121,7 @@ async def read_edition(
 @pytest_asyncio.fixture(scope="module")
 async def editions(module_databases: Databases) -> AsyncIterator[Editions]:
     """Three editions: one, then a late mark and a corrected sex, then the late marks of a whole year group in one school."""
-    operator = await asyncpg.connect(module_databases.operator_url)
-    await ensure_signing_key(operator, SECRET.encode())
-    database = await open_counted(Statements(), module_databases.app_url)
-    settings = Settings(module_databases.app_url, SECRET.encode(), "http://published", cache_mb=0, **WIDE)
-    transport = httpx2.ASGITransport(app=build_app(settings, database))
-    async with httpx2.AsyncClient(transport=transport, base_url=settings.base_url) as http:
+    async with open_installation(module_databases) as (operator, database, http):
         trust = generate_trust(11, 3, ("5", "6"), 60)
         late = [at for at, pupil in enumerate(trust.pupils) if pupil.school == 0 and pupil.year == "6"][:14]
         for at in late:
@@ -147,8 +139,6 @@ async def editions(module_databases: Databases) -> AsyncIterator[Editions]:
         await made.change([(at, "maths", Mark(*(("104", 2) if at % 2 else ("93", 1)))) for at in late[1:]])
         await made.publish("provisional")
         yield made
-    await database.close()
-    await operator.close()
 
 
 async def test_a_row_in_which_few_changed_keeps_what_was_shown(editions: Editions) -> None:

@@ -15,10 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from api.app import build_app
-from api.settings import Settings
 from domain import LEDGER
-from domain.clients.signing_keys import ensure_signing_key
 from domain.publishing import installed
 from domain.publishing.preview_groups import find_extremes, make_body
 from domain.publishing.publisher import Publisher
@@ -28,11 +25,11 @@ from domain.store.schema import MIGRATIONS
 from tests.attack.generated_trusts import CODE, GeneratedTrust, Mark, count_cells, generate_trust, load_trust, record_marks
 from tests.attack.readings import Reader, list_questions
 from tests.attack.verdicts import judge
-from tests.fixtures.databases import Databases, Statements, open_counted
+from tests.fixtures.databases import Databases
 from tests.fixtures.registration import authorise, register_client
-from tests.fixtures.settings import SECRET, WIDE
 from tests.fixtures.sizes import choose_size
 from tests.protection.test_protection import make_trust
+from tests.publishing.installation import open_installation
 from tests.publishing.later_editions import decide, freeze_trust
 
 SCOPES = "publications:write,aggregates:read,aggregates:internal,windows:read,windows:write"
@@ -72,12 +69,7 @@ class Published:
 
 @pytest_asyncio.fixture(scope="module")
 async def published(module_databases: Databases) -> AsyncIterator[Published]:
-    operator = await asyncpg.connect(module_databases.operator_url)
-    await ensure_signing_key(operator, SECRET.encode())
-    database = await open_counted(Statements(), module_databases.app_url)
-    settings = Settings(module_databases.app_url, SECRET.encode(), "http://published", cache_mb=0, **WIDE)
-    transport = httpx2.ASGITransport(app=build_app(settings, database))
-    async with httpx2.AsyncClient(transport=transport, base_url=settings.base_url) as http:
+    async with open_installation(module_databases) as (operator, database, http):
         trust = generate_trust(3, 3, ("5", "6"), 50)
         await load_trust(operator, trust, 0)
         grants = {
@@ -115,8 +107,6 @@ async def published(module_databases: Databases) -> AsyncIterator[Published]:
         assert await Publisher(database, processes=1).publish_next()
         made.publication = (await made.get(f"/v1/publications/{answer.json()['id']}", made.manager)).json()
         yield made
-    await database.close()
-    await operator.close()
 
 
 async def take_over(made: Published) -> None:

@@ -146,8 +146,8 @@ def describe_explanation() -> JsonObject:
     text, make_query = {"type": "string"}, parameters.make_query
     schools = {"type": "array", "items": text, "maxItems": query.MAX_SCHOOLS}
     picks = [
-        make_query(name, f"Only pupils whose {name} is this.", {"enum": list(values)})
-        for name, values in explanation_query.VALUES.items()
+        make_query(name, f"Only pupils whose {name} is this.", {"enum": list(dimensions.list_values(name))})
+        for name in dimensions.FILTERS
     ]
     options = [
         make_query("window", "The window's code or id.", text) | {"required": True},

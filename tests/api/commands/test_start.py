@@ -38,12 +38,12 @@ async def superuser(keyed: Databases) -> AsyncIterator[Any]:
 
 
 async def test_the_app_role_with_the_right_secret_may_serve(keyed: Databases) -> None:
-    assert await find_start_faults(keyed.app_url, SECRET.encode()) == []
+    assert await find_start_faults(keyed.app_url, [SECRET.encode()]) == []
 
 
 async def test_the_secret_and_the_clock_are_checked_together(keyed: Databases) -> None:
     secret, clock = sorted(
-        await find_start_faults(keyed.app_url, OTHER, clock=lambda: time.time() + 3600), key=lambda fault: "clock" in fault
+        await find_start_faults(keyed.app_url, [OTHER], clock=lambda: time.time() + 3600), key=lambda fault: "clock" in fault
     )
     assert secret.startswith("MARKONCE_SECRET is not the one")
     assert "3,600 s apart" in clock
@@ -67,7 +67,7 @@ async def test_a_role_that_row_level_security_does_not_confine_is_refused(
     try:
         url = f"postgres://tried:tried@{keyed.cluster.host}:{keyed.cluster.port}/{keyed.name}"
         await superuser.execute(f"GRANT CONNECT ON DATABASE {keyed.name} TO tried")
-        (fault,) = await find_start_faults(url, SECRET.encode())
+        (fault,) = await find_start_faults(url, [SECRET.encode()])
         assert kind in fault
         assert fault.endswith("name the app role.")
     finally:
@@ -79,7 +79,7 @@ async def test_a_role_without_rights_is_not_said_to_see_no_tables(keyed: Databas
     await superuser.execute("CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
     try:
         url = f"postgres://stranger:stranger@{keyed.cluster.host}:{keyed.cluster.port}/{keyed.name}"
-        (fault,) = await find_start_faults(url, SECRET.encode())
+        (fault,) = await find_start_faults(url, [SECRET.encode()])
         assert "has tables, and the role that logs in may not use them" in fault
     finally:
         await superuser.execute("DROP ROLE stranger")
